@@ -1,0 +1,6 @@
+//! certroll renews the certificates of RKE Kubernetes clusters over SSH.
+//!
+//! The modules stand on floors, and a module imports only from floors beneath its own (`tests/it/floors.rs` holds the table).
+
+pub mod finding;
+pub mod inventory;
