@@ -2,5 +2,6 @@
 //!
 //! The modules stand on floors, and a module imports only from floors beneath its own (`tests/it/floors.rs` holds the table).
 
+pub mod command;
 pub mod finding;
 pub mod inventory;

@@ -1,0 +1,186 @@
+//! A command is a POSIX shell script for one node, with what it reads on stdin.
+//!
+//! `plan` makes commands from actions, `gather` makes the probe, `transport` runs them with the [`Access`] that a node allows.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// A POSIX shell script to be run on a node, with its standard input.
+///
+/// The script uses only what every node has: sh, coreutils or busybox, tar and docker. Values are put into it with [`quote`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The script, as given to `sh -c`.
+    pub script: String,
+    /// What the script reads; never shown, wiped after use.
+    pub stdin: Option<Zeroizing<Vec<u8>>>,
+    /// How long it may take; `None` for the default of the settings.
+    pub timeout: Option<Duration>,
+}
+
+impl Command {
+    /// Returns a command that reads nothing.
+    pub fn new(script: impl Into<String>) -> Self {
+        Self { script: script.into(), stdin: None, timeout: None }
+    }
+
+    /// Returns the same command with a standard input.
+    pub fn with_stdin(mut self, stdin: Zeroizing<Vec<u8>>) -> Self {
+        self.stdin = Some(stdin);
+        self
+    }
+
+    /// Returns the same command with a time limit of its own.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Command")
+            .field("script", &self.script)
+            .field("stdin", &self.stdin.as_ref().map(|stdin| format!("{} bytes", stdin.len())))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a command answered.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Output {
+    /// The exit status; `None` when a signal ended it or the connection was cut before it was told.
+    pub status: Option<u32>,
+    /// What it wrote to stdout; it may hold keys, so `Debug` shows its length alone, and it is wiped after use.
+    pub stdout: Zeroizing<Vec<u8>>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Returns whether the command ended with status 0.
+    pub fn succeeded(&self) -> bool {
+        self.status == Some(0)
+    }
+
+    /// Returns stderr as text, trimmed.
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim().to_owned()
+    }
+
+    /// Returns stdout as text.
+    pub fn stdout_text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Output")
+            .field("status", &self.status)
+            .field("stdout", &format!("{} bytes", self.stdout.len()))
+            .field("stderr", &self.stderr_text())
+            .finish()
+    }
+}
+
+/// How a login becomes root on a node; found out once a node by the probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Access {
+    /// The login is root.
+    Root,
+    /// `sudo -n` works.
+    Sudo,
+    /// The login may talk to docker: a container of an image that is on the node already changes its root into the host's.
+    Docker {
+        /// The image's id (`sha256:...`), so that nothing is ever pulled.
+        image: String,
+    },
+}
+
+impl Access {
+    /// Returns the word that people and JSON see.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Sudo => "sudo",
+            Self::Docker { .. } => "docker",
+        }
+    }
+
+    /// Returns the line for the login's shell that runs a script as root.
+    ///
+    /// `docker_socket` is exported, so that `docker` in the script talks to the socket of the inventory.
+    pub fn wrap(&self, script: &str, docker_socket: &str) -> String {
+        let environment = docker_environment(docker_socket);
+        let script = quote(script);
+        match self {
+            Self::Root => format!("{environment}exec sh -c {script}"),
+            Self::Sudo => format!("exec sudo -n {environment}sh -c {script}"),
+            Self::Docker { image } => {
+                format!("{environment}exec {} {environment}sh -c {script}", docker_root(&quote(image)))
+            }
+        }
+    }
+}
+
+/// The socket that docker uses without being told.
+pub const DEFAULT_DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
+/// Returns `DOCKER_HOST=... ` for a socket that is not the default one, else nothing.
+fn docker_environment(docker_socket: &str) -> String {
+    if docker_socket == DEFAULT_DOCKER_SOCKET {
+        String::new()
+    } else {
+        format!("env DOCKER_HOST={} ", quote(&format!("unix://{docker_socket}")))
+    }
+}
+
+/// Returns the `docker run` that gives a root shell on the host, for a shell word that names an image.
+///
+/// The whole host lies under `/host` and becomes the root, so a script sees the same paths as root itself. No network is needed:
+/// docker's socket is a file. `label=disable` because SELinux would forbid the mount, `--userns host` because a remapped root is none.
+pub fn docker_root(image_word: &str) -> String {
+    format!(
+        "docker run --rm -i --network none --userns host --security-opt label=disable -v /:/host \
+         --entrypoint chroot {image_word} /host"
+    )
+}
+
+/// Returns a text as one word of a POSIX shell.
+pub fn quote(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "_-./:=@%+,".contains(character);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_survives_every_shell_character() {
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote("/etc/kubernetes/ssl"), "/etc/kubernetes/ssl");
+        assert_eq!(quote("$(reboot)"), "'$(reboot)'");
+    }
+
+    #[test]
+    fn a_wrapped_script_is_one_word() {
+        assert_eq!(Access::Root.wrap("id -u; id", DEFAULT_DOCKER_SOCKET), "exec sh -c 'id -u; id'");
+        assert_eq!(
+            Access::Sudo.wrap("id", "/run/d.sock"),
+            "exec sudo -n env DOCKER_HOST=unix:///run/d.sock sh -c id"
+        );
+    }
+}
