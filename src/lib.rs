@@ -2,6 +2,9 @@
 //!
 //! The modules stand on floors, and a module imports only from floors beneath its own (`tests/it/floors.rs` holds the table).
 
+pub mod clock;
 pub mod command;
+pub mod facts;
 pub mod finding;
 pub mod inventory;
+pub mod pki;

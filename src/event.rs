@@ -1,0 +1,196 @@
+//! An event is one thing that happened in a run: the product of `execute`, and everything that a display needs.
+//!
+//! The journal keeps events, [`RunState`] is their fold, and whoever draws only reads. Lifecycle events are never lost;
+//! [`EventKind::StepProgress`] may be.
+
+mod state;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::inventory::NodeName;
+use crate::plan::{Plan, StageName, StepId};
+
+pub use state::{RunState, StepState};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts from 1 within a run.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Milliseconds since the run began.
+    pub elapsed_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A run began; all its stages and steps are named, so that a display can draw the whole picture.
+    RunStarted {
+        /// The run.
+        run: String,
+        /// The cluster.
+        cluster: String,
+        /// The bastion's user and host.
+        owner: String,
+        /// The stages with their steps.
+        stages: Vec<StageOutline>,
+    },
+    /// The lock was taken.
+    LockTaken {
+        /// The nodes that hold it.
+        nodes: Vec<NodeName>,
+    },
+    /// The lock was given back.
+    LockReleased {
+        /// The nodes that held it.
+        nodes: Vec<NodeName>,
+    },
+    /// A stage began.
+    StageStarted {
+        /// The stage.
+        stage: StageName,
+    },
+    /// A step is about to have its effect.
+    StepStarted {
+        /// Its stage.
+        stage: StageName,
+        /// The step.
+        step: StepId,
+        /// Its node.
+        node: Option<NodeName>,
+    },
+    /// A step says what it does now or waits for.
+    StepProgress {
+        /// Its stage.
+        stage: StageName,
+        /// The step.
+        step: StepId,
+        /// Its node.
+        node: Option<NodeName>,
+        /// What it does: a lower-case fragment.
+        message: String,
+    },
+    /// The operator is asked to rotate.
+    WaitingForOperator {
+        /// The step.
+        step: StepId,
+        /// What is to be done.
+        instructions: Vec<String>,
+        /// Until when certroll waits.
+        until: Timestamp,
+    },
+    /// A step ended.
+    StepFinished {
+        /// Its stage.
+        stage: StageName,
+        /// The step.
+        step: StepId,
+        /// Its node.
+        node: Option<NodeName>,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A stage ended.
+    StageFinished {
+        /// The stage.
+        stage: StageName,
+    },
+    /// The run ended; nothing follows.
+    RunFinished {
+        /// The run.
+        run: String,
+        /// `done`, `failed` or `cancelled`.
+        outcome: RunOutcome,
+        /// How many steps ended well.
+        done: usize,
+        /// How many failed.
+        failed: usize,
+        /// How many were not run.
+        not_run: usize,
+        /// The exit status.
+        exit_status: u8,
+    },
+}
+
+/// A stage as the first event names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageOutline {
+    /// The stage.
+    pub stage: StageName,
+    /// What it does.
+    pub title: String,
+    /// Its steps.
+    pub steps: Vec<StepOutline>,
+}
+
+/// A step as the first event names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutline {
+    /// The step.
+    pub step: StepId,
+    /// Its node.
+    pub node: Option<NodeName>,
+}
+
+impl StageOutline {
+    /// Returns the outline of every stage of a plan.
+    pub fn of(plan: &Plan) -> Vec<Self> {
+        let outline = |stage: &crate::plan::Stage| Self {
+            stage: stage.name,
+            title: stage.title.clone(),
+            steps: stage
+                .steps
+                .iter()
+                .map(|step| StepOutline { step: step.id.clone(), node: step.node.clone() })
+                .collect(),
+        };
+        plan.stages.iter().map(outline).collect()
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It ended well.
+    Done {
+        /// What it did: a lower-case fragment.
+        message: String,
+    },
+    /// There was nothing to do.
+    Unneeded {
+        /// Why.
+        message: String,
+    },
+    /// It failed.
+    Failed {
+        /// The cause: a lower-case fragment.
+        error: String,
+        /// The way out.
+        hint: Option<String>,
+    },
+    /// It never began.
+    NotRun {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Everything is done.
+    Done,
+    /// Something failed.
+    Failed,
+    /// The operator stopped it.
+    Cancelled,
+}

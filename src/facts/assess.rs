@@ -1,0 +1,421 @@
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Bundle, Container, Content, Facts, File, NodeFacts, Observation, bundle_of, certificate_file_name,
+};
+use crate::finding::{Finding, Severity};
+use crate::inventory::{Inventory, Role};
+use crate::pki::{Certificate, Class, KUBE_CA, Location, expected_names};
+
+/// From when on things are worth a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// The time of day.
+    pub now: Timestamp,
+    /// A certificate that ends within this time is expiring.
+    pub expiring_within: SignedDuration,
+}
+
+/// How a certificate's file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateStatus {
+    /// It is valid, and for long enough.
+    Ok,
+    /// It ends soon, or its CA does.
+    Expiring,
+    /// It has ended, or its CA has.
+    Expired,
+    /// It cannot be used: unreadable, not its key's, or not its CA's.
+    Invalid,
+    /// It is not there.
+    Missing,
+}
+
+impl CertificateStatus {
+    /// Returns the word that people and JSON see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Expiring => "expiring",
+            Self::Expired => "expired",
+            Self::Invalid => "invalid",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// A clock that is off by more makes new certificates "not yet valid" on that node (rancher/rke#1376).
+const CLOCK_SKEW_LIMIT_SECONDS: i64 = 60;
+
+/// Returns when a certificate stops working: at its own end, or at its CA's, whichever comes first.
+pub fn effective_not_after(certificate: &Certificate, authority: Option<&Certificate>) -> Timestamp {
+    authority.map_or(certificate.not_after, |authority| certificate.not_after.min(authority.not_after))
+}
+
+/// Returns the CA that signs a certificate of a name: that of its own folder, else that of `ssl`.
+fn authority_of<'a>(observation: &'a Observation, file: &File, name: &str) -> Option<&'a Certificate> {
+    let authority = match (file.location, name) {
+        (Location::KubeletPki, _) | (_, "kube-etcd-client" | "kube-etcd-client-ca") => return None,
+        (_, "kube-apiserver-proxy-client") => "kube-apiserver-requestheader-ca",
+        _ => KUBE_CA,
+    };
+    let own = observation.certificate(file.location, authority);
+    own.or_else(|| observation.certificate(Location::Ssl, authority))
+}
+
+/// Returns how the certificate in a file stands.
+pub fn certificate_status(
+    observation: &Observation,
+    file: &File,
+    thresholds: &Thresholds,
+) -> (CertificateStatus, Option<Timestamp>) {
+    let Content::Certificate(Ok(certificate)) = &file.content else {
+        return (CertificateStatus::Invalid, None);
+    };
+    let name = file.certificate_name().unwrap_or_default();
+    let authority =
+        authority_of(observation, file, name).filter(|authority| authority.sha256 != certificate.sha256);
+    let end = effective_not_after(certificate, authority);
+    let claims_authority = authority.is_some_and(|authority| authority.subject == certificate.issuer);
+    let is_broken = observation.key_matches(file.location, name) == Some(false)
+        || (claims_authority && authority.is_some_and(|authority| !certificate.is_signed_by(authority)));
+    let status = if is_broken {
+        CertificateStatus::Invalid
+    } else if end <= thresholds.now {
+        CertificateStatus::Expired
+    } else if end <= thresholds.now + thresholds.expiring_within {
+        CertificateStatus::Expiring
+    } else {
+        CertificateStatus::Ok
+    };
+    (status, Some(end))
+}
+
+/// Returns what is worth knowing about a cluster, worst first.
+pub fn assess(inventory: &Inventory, facts: &Facts, thresholds: &Thresholds) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in &facts.nodes {
+        match &node.result {
+            Ok(observation) => findings.extend(assess_node(inventory, node, observation, thresholds)),
+            Err(unseen) => {
+                let word = if unseen.reachable { "not looked at" } else { "unreachable" };
+                let finding =
+                    Finding::error("node-unreachable", format!("{word}: {}", unseen.error)).on(&node.name);
+                findings.push(Finding { hint: unseen.hint.clone(), ..finding });
+            }
+        }
+    }
+    findings.extend(differing_authorities(facts));
+    if facts.is_rancher_launched() {
+        findings.push(Finding::info(
+            "rancher-launched",
+            "Rancher's agents are on the nodes: Rancher keeps this cluster's certificates in its own state",
+        ));
+    }
+    findings.sort_by_key(|left| left.severity);
+    findings
+}
+
+/// Returns the errors about CAs that are not one.
+///
+/// rke signs with what it finds in `.tmp`: a kube-ca there that is another one splits the cluster.
+pub fn differing_authorities(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(reference) = facts.kube_ca() else { return findings };
+    for (node, observation) in facts.seen() {
+        for location in [Location::Ssl, Location::Tmp, Location::NestedTmp] {
+            let Some(authority) = observation.certificate(location, KUBE_CA) else { continue };
+            if authority.sha256 != reference.sha256 {
+                let path =
+                    observation.certificate_file(location, KUBE_CA).map_or("", |file| file.path.as_str());
+                let message = format!(
+                    "`{path}` is another CA ({}) than the kube-ca of the other nodes ({})",
+                    authority.sha256.short(),
+                    reference.sha256.short()
+                );
+                findings.push(Finding::error("ca-differs", message).on(&node.name).hint(
+                    "find out which CA the running components trust, and put that file right by hand before anything is rotated",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// Returns what is worth knowing about one node.
+fn assess_node(
+    inventory: &Inventory,
+    node: &NodeFacts,
+    observation: &Observation,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(certificate_findings(inventory, node, observation, thresholds));
+    findings.extend(container_findings(inventory, node, observation));
+    findings.extend(served_findings(observation));
+    findings.extend(health_findings(observation));
+    findings.extend(bundle_findings(inventory, node, observation));
+    findings.extend(machine_findings(observation));
+    findings.into_iter().map(|finding| finding.on(&node.name)).collect()
+}
+
+/// Returns the findings about the files of certificates.
+fn certificate_findings(
+    inventory: &Inventory,
+    node: &NodeFacts,
+    observation: &Observation,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if observation.kubernetes_directory.is_empty() {
+        return vec![
+            Finding::error("directory-missing", "no `/etc/kubernetes` of RKE's was found").hint(
+                "set `prefix_path` in the cluster.yml if RKE keeps it elsewhere; is this node part of the cluster?",
+            ),
+        ];
+    }
+    // Many certificates end on the same day: one finding a status and day, not one a file.
+    let mut ends: BTreeMap<(CertificateStatus, String), Vec<String>> = BTreeMap::new();
+    for file in observation.files.iter().filter(|file| matches!(file.content, Content::Certificate(_))) {
+        let name = file.certificate_name().unwrap_or_default();
+        let (status, end) = certificate_status(observation, file, thresholds);
+        match (file.class(), status) {
+            (Class::Legacy, CertificateStatus::Invalid) => {
+                findings.push(invalid(Severity::Warning, observation, file));
+            }
+            (_, CertificateStatus::Ok) | (Class::Legacy | Class::Informational, _) => {}
+            (Class::KubeletServing, CertificateStatus::Invalid) => {
+                findings.push(invalid(Severity::Warning, observation, file));
+            }
+            (Class::KubeletServing, _) => findings.push(kubelet_serving(end, thresholds.now)),
+            (_, CertificateStatus::Invalid) => findings.push(invalid(Severity::Error, observation, file)),
+            (_, status) => {
+                let day = end.map(|end| end.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
+                ends.entry((status, day)).or_default().push(name.to_owned());
+            }
+        }
+    }
+    for ((status, day), names) in ends {
+        let (severity, code, verb) = match status {
+            CertificateStatus::Expired => (Severity::Error, "certificate-expired", "expired"),
+            _ => (Severity::Warning, "certificate-expiring", "will expire"),
+        };
+        findings.push(Finding::new(severity, code, format!("{} {verb} on {day}", certificates(&names))));
+    }
+    for name in expected_names_beside(inventory, node) {
+        if observation.certificate_file(Location::Ssl, &name).is_none() {
+            let file_name = certificate_file_name(Location::Ssl, &name);
+            findings.push(Finding::error("certificate-missing", format!("`ssl/{file_name}` is missing")));
+        }
+    }
+    findings
+}
+
+/// Returns the names that a node of an inventory must hold.
+fn expected_names_beside(inventory: &Inventory, node: &NodeFacts) -> Vec<String> {
+    inventory.node(&node.name).map(|node| expected_names(node, inventory)).unwrap_or_default()
+}
+
+/// Returns a count of certificates with their names.
+fn certificates(names: &[String]) -> String {
+    match names {
+        [name] => format!("the certificate of {name}"),
+        names => format!("{} certificates ({})", names.len(), names.join(", ")),
+    }
+}
+
+/// Returns the finding about a certificate that cannot be used.
+fn invalid(severity: Severity, observation: &Observation, file: &File) -> Finding {
+    let name = file.certificate_name().unwrap_or_default();
+    let cause = match &file.content {
+        Content::Certificate(Err(error)) => error.to_string(),
+        _ if observation.key_matches(file.location, name) == Some(false) => {
+            "it does not belong to the private key beside it".to_owned()
+        }
+        _ => "it names the cluster's CA as its issuer, but that CA's key did not sign it".to_owned(),
+    };
+    Finding::new(severity, "certificate-invalid", format!("`{}` cannot be used: {cause}", file.path))
+}
+
+/// Returns the finding about the kubelet's own serving certificate.
+fn kubelet_serving(end: Option<Timestamp>, now: Timestamp) -> Finding {
+    let days = end.map_or(0, |end| end.duration_since(now).as_hours() / 24);
+    let message = if days < 0 {
+        format!(
+            "the kubelet's own serving certificate expired {} days ago; a rotation does not renew it",
+            -days
+        )
+    } else {
+        format!("the kubelet's own serving certificate expires in {days} days; a rotation does not renew it")
+    };
+    let severity = if days < 0 { Severity::Warning } else { Severity::Info };
+    Finding::new(severity, "kubelet-serving-certificate", message)
+        .hint("the kubelet makes a new one when `/var/lib/kubelet/pki/kubelet.*` are moved away and it is restarted")
+}
+
+/// Returns the containers that a node of these roles runs.
+pub fn expected_containers(inventory: &Inventory, node: &NodeFacts) -> Vec<&'static str> {
+    let mut names = vec!["kubelet", "kube-proxy"];
+    if node.has(Role::ControlPlane) {
+        names.extend(["kube-apiserver", "kube-controller-manager", "kube-scheduler"]);
+    }
+    if node.has(Role::Etcd) && inventory.external_etcd_urls.is_empty() {
+        names.push("etcd");
+    }
+    names
+}
+
+/// Returns the findings about containers.
+fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Observation) -> Vec<Finding> {
+    if let Some(error) = &observation.docker_error {
+        return vec![
+            Finding::error("docker-unavailable", format!("docker does not answer: {error}"))
+                .hint("look at `systemctl status docker` on the node"),
+        ];
+    }
+    let mut findings = Vec::new();
+    for name in expected_containers(inventory, node) {
+        match observation.container(name) {
+            None => {
+                findings.push(Finding::error("container-missing", format!("there is no container `{name}`")));
+            }
+            Some(container) if !container.is_running() => findings.push(Finding::error(
+                "container-not-running",
+                format!("the container `{name}` is {}", container.state),
+            )),
+            Some(_) => {}
+        }
+    }
+    let stale: Vec<&str> = stale_containers(observation).map(|container| container.name.as_str()).collect();
+    if !stale.is_empty() {
+        let verb = if stale.len() == 1 { "uses" } else { "use" };
+        let message = format!(
+            "{} started before its certificate was written: still {verb} the old one",
+            stale.join(" and ")
+        );
+        findings.push(
+            Finding::error("container-stale", message)
+                .hint("`certroll plan restart` shows the restarts that mend it"),
+        );
+    }
+    for name in ["cert-deployer", "file-deployer"] {
+        if observation.container(name).is_some_and(Container::is_running) {
+            findings.push(Finding::warning(
+                "certificate-writer",
+                format!("`{name}` of rke is at work on this node"),
+            ));
+        }
+    }
+    findings
+}
+
+/// Returns the running containers that still use an old certificate.
+pub fn stale_containers(observation: &Observation) -> impl Iterator<Item = &Container> {
+    observation
+        .containers
+        .iter()
+        .filter(|container| container.is_running() && observation.is_stale(container))
+}
+
+/// Returns the findings about what is served.
+fn served_findings(observation: &Observation) -> Vec<Finding> {
+    let differing = observation.served.iter().filter(|served| served.matches_disk == Some(false));
+    differing
+        .map(|served| {
+            let message = format!(
+                "{} on port {} serves another certificate than the one on disk",
+                served.service, served.port
+            );
+            Finding::error("served-certificate-differs", message)
+        })
+        .collect()
+}
+
+/// Returns the findings about components that are not well.
+fn health_findings(observation: &Observation) -> Vec<Finding> {
+    let judged = observation.health.iter().filter_map(|health| match health.healthy {
+        Some(true) => None,
+        Some(false) => {
+            let message = format!("{} is not healthy: {}", health.service, health.detail);
+            Some(Finding::error("component-unhealthy", message))
+        }
+        None => {
+            let message = format!("whether {} is healthy is unknown: {}", health.service, health.detail);
+            Some(Finding::warning("component-health-unknown", message))
+        }
+    });
+    judged.collect()
+}
+
+/// Returns the findings about the legacy bundle.
+fn bundle_findings(inventory: &Inventory, node: &NodeFacts, observation: &Observation) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if matches!(bundle_of(inventory, node, observation), Some(Bundle::Incomplete | Bundle::Nested)) {
+        let missing: Vec<String> = super::bundle_names(inventory)
+            .into_iter()
+            .filter(|file| observation.file(Location::Tmp, &file.file_name).is_none())
+            .map(|file| file.file_name)
+            .collect();
+        let named = match missing.as_slice() {
+            [first, rest @ ..] if rest.len() > 3 => format!("{first} and {} more files", rest.len()),
+            names => names.join(", "),
+        };
+        let message =
+            format!("`.tmp` lacks {named}: Rancher 2.2 will loop with \"CA Certificate or Key is empty\"");
+        findings.push(
+            Finding::warning("legacy-bundle-incomplete", message)
+                .hint("`certroll plan repair` shows what it takes to complete it"),
+        );
+    }
+    let requestheader = observation.certificate(Location::Ssl, "kube-apiserver-requestheader-ca");
+    let kube_ca = observation.certificate(Location::Ssl, KUBE_CA);
+    if let (Some(requestheader), Some(kube_ca)) = (requestheader, kube_ca)
+        && requestheader.sha256 == kube_ca.sha256
+    {
+        findings.push(Finding::info(
+            "requestheader-ca-is-kube-ca",
+            "the requestheader CA is kube-ca itself, as the written procedure leaves it",
+        ));
+    }
+    findings
+}
+
+/// Returns the findings about the machine itself.
+fn machine_findings(observation: &Observation) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let skew = observation.clock_skew_seconds;
+    if skew.abs() > CLOCK_SKEW_LIMIT_SECONDS {
+        let direction = if skew > 0 { "ahead of" } else { "behind" };
+        let message = format!("the clock is {} s {direction} this machine's", skew.abs());
+        findings.push(
+            Finding::warning("clock-skew", message)
+                .hint("new certificates may be \"not yet valid\" there: look at NTP"),
+        );
+    }
+    if !observation.kubernetes_directory.is_empty() && !observation.is_writable {
+        let message = format!("`{}` cannot be written to", observation.kubernetes_directory);
+        findings.push(Finding::error("read-only", message));
+    }
+    if observation.agent_log.as_deref().is_some_and(is_disconnected) {
+        findings.push(Finding::warning(
+            "agent-not-connected",
+            "the Rancher agent says that it cannot connect to Rancher",
+        ));
+    }
+    if let Some(holder) = &observation.lock {
+        let message = format!(
+            "run {} of {} (process {}) holds the lock since {}",
+            holder.run, holder.owner, holder.pid, holder.since
+        );
+        findings.push(Finding::info("locked", message));
+    }
+    findings
+}
+
+/// Returns whether the last line of an agent's log about its connection says that there is none
+/// (rancher/rancher v2.2.8 `vendor/github.com/rancher/norman/pkg/remotedialer/client.go`).
+pub fn is_disconnected(line: &str) -> bool {
+    line.contains("Failed to connect to proxy") || line.contains("Remotedialer proxy error")
+}

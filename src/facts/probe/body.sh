@@ -1,0 +1,102 @@
+# Looks at this node as root and changes nothing. POSIX sh, stat, cat, date, df and docker are all it needs.
+frame() { printf '\n%s %s\n' "$M" "$*"; }
+
+# The first lines of a key hold version, modulus and exponent: of a PKCS#1 RSA key of 2048 bits (`MIIE`) exactly the first
+# 364 characters; a longer one (`MIIG`, `MIIJ`) begins with a longer modulus. Any other key shows its first line alone.
+public_prefix() {
+  {
+    IFS= read -r head
+    IFS= read -r a
+    IFS= read -r b
+    IFS= read -r c
+    IFS= read -r d
+    IFS= read -r e
+    IFS= read -r g
+  } <"$1"
+  printf '%s\n' "$head"
+  [ "$head" = '-----BEGIN RSA PRIVATE KEY-----' ] || return 0
+  for line in "$a" "$b" "$c" "$d" "$e" "$g"; do
+    [ "${#line}" -eq 64 ] || return 0
+  done
+  case $a in
+  MII[E-Z]*) printf '%s\n%s\n%s\n%s\n%s\n%s\n' "$a" "$b" "$c" "$d" "$e" "${g%????????????????????}" ;;
+  esac
+}
+
+show() {
+  [ -f "$2" ] || return 0
+  frame file "$1" "$(stat -c '%a %u %g %s %Y' "$2")" "$2"
+  case $2 in
+  *-key.pem | *.key) if [ "$W" = yes ]; then cat "$2"; else public_prefix "$2"; fi ;;
+  *.pem | *.crt) cat "$2" ;;
+  esac
+}
+
+frame clock "$(date +%s)"
+
+directory=
+for name in kubelet kube-proxy kube-apiserver etcd; do
+  directory=$(docker inspect --format '{{range .Mounts}}{{if eq .Destination "/etc/kubernetes"}}{{.Source}}{{end}}{{end}}' "$name" 2>/dev/null)
+  [ -z "$directory" ] || break
+done
+if [ -z "$directory" ]; then
+  for candidate in "$P/etc/kubernetes" /etc/kubernetes /opt/rke/etc/kubernetes /mnt/sda1/rke/etc/kubernetes; do
+    if [ -d "$candidate/ssl" ] || [ -d "$candidate/.tmp" ]; then
+      directory=$candidate
+      break
+    fi
+  done
+fi
+frame directory "$directory"
+
+if [ -n "$directory" ]; then
+  [ -d "$directory/.tmp" ] && frame tmp
+  for path in "$directory"/ssl/*; do show ssl "$path"; done
+  for path in "$directory"/.tmp/*; do show tmp "$path"; done
+  for path in "$directory"/.tmp/ssl/*; do show nested "$path"; done
+  prefix=${directory%/etc/kubernetes}
+  show kubelet "$prefix/var/lib/kubelet/pki/kubelet.crt"
+  show kubelet "$prefix/var/lib/kubelet/pki/kubelet.key"
+  if [ -f "$directory/.certroll/lock" ]; then
+    frame lock
+    cat "$directory/.certroll/lock"
+  fi
+  if [ -w "$directory" ]; then frame writable yes; else frame writable no; fi
+  # Filesystem, size, used, available: the fourth word of the second line.
+  frame free "$(df -Pk "$directory" | { read -r skip; read -r device size used available rest; echo "$available"; })"
+  frame inodes "$(df -Pi "$directory" 2>/dev/null | { read -r skip; read -r device size used available rest; echo "$available"; })"
+  frame used "$(du -sk "$directory" 2>/dev/null | { read -r size rest; echo "$size"; })"
+fi
+
+if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
+  ids=$(printf '%s\n' "$names" | while read -r id name; do
+    case $name in
+    etcd | kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | nginx-proxy | service-sidekick | \
+      share-mnt | cert-deployer | cert-fetcher | file-deployer | etcd-rolling-snapshots | k8s_agent_cattle-node-agent*) echo "$id" ;;
+    esac
+  done)
+  if [ -n "$ids" ]; then
+    frame containers
+    # Named fields alone: rke's deployers carry private keys in their environment.
+    # shellcheck disable=SC2086
+    docker inspect --format '{{json .Name}}	{{json .Config.Image}}	{{json .State}}	{{.RestartCount}}' $ids 2>/dev/null
+  fi
+  agent=$(docker ps -a --format '{{.Names}}' | while read -r name; do
+    case $name in k8s_agent_cattle-node-agent*) echo "$name" && break ;; esac
+  done)
+  if [ -n "$agent" ]; then
+    frame agent-log
+    docker logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor' | tail -n 1
+  fi
+  case $names in
+  *' etcd'*)
+    answer=$(docker exec -e ETCDCTL_API=3 etcd etcdctl endpoint health 2>&1)
+    frame etcd "$?"
+    printf '%s\n' "$answer"
+    ;;
+  esac
+else
+  frame docker-error
+  printf '%s\n' "$names"
+fi
+frame end

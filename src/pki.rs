@@ -1,0 +1,17 @@
+//! The PKI is RKE's: certificates, keys, and the catalogue of files that RKE keeps on nodes.
+//!
+//! `facts` reads what lies on nodes with it, `plan` decides by it, `execute` signs with it. It does no I/O.
+
+mod catalogue;
+mod certificate;
+mod issue;
+mod key;
+mod service;
+
+pub use catalogue::{
+    Class, KUBE_ADMIN, KUBE_CA, Location, REQUESTHEADER_COPIES, class, expected_names, services_of,
+};
+pub use certificate::{Certificate, CertificateError, Fingerprint};
+pub use issue::{IssueError, KeyPair, Signer, issue_kube_admin, new_rsa_key};
+pub use key::{KeyKind, PublicPrefix};
+pub use service::Service;

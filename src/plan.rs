@@ -1,0 +1,242 @@
+//! A plan is an immutable list of stages that says exactly what will be done to which node, and why.
+//!
+//! The planner makes it from inventory, facts and policy, without network, clock or chance; `report` shows it, a person
+//! reviews it, `execute` carries it out. It holds no secret and leaves no choice: what can only be known later is a [`Guard`].
+
+mod action;
+mod basis;
+mod checker;
+mod planner;
+mod policy;
+mod repair;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Finding;
+use crate::inventory::{NodeName, Role};
+use crate::pki::{Fingerprint, Service};
+
+pub use action::{Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder};
+pub use basis::{basis, moved};
+pub use checker::check;
+pub use planner::plan;
+pub use policy::{Policy, RancherTarget};
+
+/// The version of the saved form.
+pub const PLAN_VERSION: u32 = 1;
+
+/// What a plan is to achieve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Procedure {
+    /// The whole procedure: repair, rotate, restart.
+    Rotate,
+    /// The legacy bundle alone.
+    Repair,
+    /// kubelet and kube-proxy alone, where they need it.
+    Restart,
+}
+
+impl fmt::Display for Procedure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Rotate => "rotate",
+            Self::Repair => "repair",
+            Self::Restart => "restart",
+        })
+    }
+}
+
+/// Who makes the new certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Rancher, through its API.
+    Rancher,
+    /// The operator, by hand.
+    Manual,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Rancher => "rancher",
+            Self::Manual => "manual",
+        })
+    }
+}
+
+/// What will be done, and what speaks against it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// Four hex digits that name the plan and end the name of its run.
+    pub id: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// What it is to achieve.
+    pub procedure: Procedure,
+    /// Who makes the new certificates; `None` where none are made.
+    pub via: Option<Via>,
+    /// The services whose certificates are rotated; all of them where nothing was selected.
+    pub services: Vec<Service>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When the facts that it was made from were seen.
+    pub observed_at: Timestamp,
+    /// The cluster's CA; it names the state folder.
+    pub kube_ca: Option<Fingerprint>,
+    /// The hash of everything in `basis`.
+    pub fingerprint: Fingerprint,
+    /// What the plan was made from: a hash for the inventory, the policy, and each node.
+    pub basis: BTreeMap<String, String>,
+    /// What is done, in order; a stage begins when the one before has ended well.
+    pub stages: Vec<Stage>,
+    /// What forbids carrying it out.
+    pub blockers: Vec<Finding>,
+    /// What a reviewer should know.
+    pub findings: Vec<Finding>,
+    /// The nodes that get less than the plan's goal, and why.
+    pub not_handled: Vec<NotHandled>,
+    /// The nodes on which the run takes its lock.
+    pub lock_nodes: Vec<NodeName>,
+    /// How long it will take, at least and at most.
+    pub expected_seconds: (u64, u64),
+}
+
+impl Plan {
+    /// Returns whether there is anything to do: a step that can change something.
+    pub fn has_work(&self) -> bool {
+        self.steps().any(|step| step.action.changes_something())
+    }
+
+    /// Returns every step, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// Returns the stage of a name.
+    pub fn stage(&self, name: StageName) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+}
+
+/// A node that the plan leaves out, in whole or in part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotHandled {
+    /// The node.
+    pub node: NodeName,
+    /// Why, and what that means for it.
+    pub reason: String,
+    /// The command that handles it later.
+    pub hint: String,
+}
+
+/// The stages, in the order in which they are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageName {
+    /// Looks again; changes nothing.
+    Preflight,
+    /// Saves `/etc/kubernetes` of every node that is changed.
+    Backup,
+    /// Completes the legacy bundle.
+    Repair,
+    /// Has the certificates made.
+    Rotate,
+    /// Waits until etcd and control plane nodes have and serve them.
+    Confirm,
+    /// Restarts kubelet and kube-proxy of etcd and control plane nodes where they need it.
+    ControlPlane,
+    /// Restarts kubelet and kube-proxy of workers where they need it.
+    Workers,
+    /// Looks at every node once more, against the goal.
+    Verify,
+}
+
+impl StageName {
+    /// Returns the word that people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Backup => "backup",
+            Self::Repair => "repair",
+            Self::Rotate => "rotate",
+            Self::Confirm => "confirm",
+            Self::ControlPlane => "control plane",
+            Self::Workers => "workers",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+/// Steps that may run side by side, up to a number of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Which one it is.
+    pub name: StageName,
+    /// What it does, in a few words.
+    pub title: String,
+    /// How many nodes are worked on at a time; steps of one node never overlap.
+    pub max_unavailable: usize,
+    /// The steps; those of one node are run in this order.
+    pub steps: Vec<Step>,
+}
+
+impl Stage {
+    /// Returns the nodes of the stage, each once, in order.
+    pub fn nodes(&self) -> Vec<&NodeName> {
+        let mut nodes: Vec<&NodeName> = Vec::new();
+        for node in self.steps.iter().filter_map(|step| step.node.as_ref()) {
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+        nodes
+    }
+}
+
+/// The name of a step within its plan (`repair/cp-1/1`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub String);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
+
+/// One action on one node, or on none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name.
+    pub id: StepId,
+    /// The node that it is about; `None` for Rancher and the operator.
+    pub node: Option<NodeName>,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+}
+
+/// How long a component may take until it answers again after its restart. RKE waits 10 times 5 s for kubelet and kube-proxy
+/// (`services/healthcheck.go`); on busy hosts that is short.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Returns whether a set of roles makes a node of the control plane or of etcd.
+pub fn is_control_plane_or_etcd(roles: &[Role]) -> bool {
+    roles.contains(&Role::ControlPlane) || roles.contains(&Role::Etcd)
+}

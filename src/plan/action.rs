@@ -1,0 +1,286 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, quote};
+use crate::facts::Observation;
+use crate::inventory::NodeName;
+use crate::pki::{Fingerprint, Service};
+
+/// The shell variable that holds the run's name in every script, because a plan does not know its run yet.
+pub const RUN_VARIABLE: &str = "RUN";
+
+/// What a step does: a closed set, so that the review can show every command beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// Looks at the node again, and compares with what the plan was made from.
+    Preflight,
+    /// Saves `/etc/kubernetes` without `.certroll` into the run's folder, and compares the copy with the original.
+    Backup,
+    /// Adds files to the legacy bundle that are copies of files of the same node.
+    CopyFiles {
+        /// Whether the folder has to be made first.
+        folder: TmpFolder,
+        /// The copies.
+        copies: Vec<FileCopy>,
+    },
+    /// Adds files to the legacy bundle that are copies of files of a control plane node.
+    BringFiles {
+        /// Whether the folder has to be made first.
+        folder: TmpFolder,
+        /// The node that has them.
+        from: NodeName,
+        /// The copies: sources on that node, destinations on this one.
+        copies: Vec<FileCopy>,
+    },
+    /// Adds the kube-admin pair, the same one on all nodes.
+    AddKubeAdmin {
+        /// Whether the folder has to be made first.
+        folder: TmpFolder,
+        /// Where the pair comes from.
+        source: KubeAdminSource,
+    },
+    /// Calls Rancher's action `rotateCertificates` and waits until Rancher calls it done.
+    RotateByRancher {
+        /// Rancher's address.
+        url: String,
+        /// The cluster's id in Rancher.
+        cluster_id: String,
+        /// The one service that is rotated; `None` for all.
+        service: Option<Service>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Asks the operator to rotate, and waits until the nodes show it.
+    RotateByOperator {
+        /// What the operator is to do.
+        instructions: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+        /// The certificates that must change, by node.
+        before: Vec<CertificateBefore>,
+    },
+    /// Waits until the node's certificates have changed and its ports serve those on disk.
+    Confirm {
+        /// The certificates that must change.
+        before: Vec<CertificateBefore>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Restarts containers one after the other, each waited for until it is healthy.
+    Restart {
+        /// The containers, in order.
+        containers: Vec<String>,
+        /// Which of them are restarted.
+        guard: Guard,
+    },
+    /// Restarts the Rancher agent of the node.
+    RestartAgent {
+        /// Its container.
+        container: String,
+    },
+    /// Looks at the node against the goal: certificates valid, served as they are on disk, components healthy.
+    Verify {
+        /// The certificates that must have changed.
+        before: Vec<CertificateBefore>,
+        /// How long it may take until everything is well.
+        timeout: Duration,
+    },
+}
+
+/// Whether `.tmp` has to be made before files are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TmpFolder {
+    /// It is there.
+    Present,
+    /// It is made, 0700 and root's.
+    Made,
+}
+
+/// A file that is added; a file that is there is never overwritten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCopy {
+    /// The full path of the source.
+    pub source: String,
+    /// The full path of the new file.
+    pub destination: String,
+    /// Why it is added.
+    pub reason: String,
+}
+
+/// Where the kube-admin pair comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum KubeAdminSource {
+    /// A node has it already.
+    Node {
+        /// That node.
+        node: NodeName,
+        /// The folder that holds the pair.
+        directory: String,
+    },
+    /// It is made, once for all nodes, with the CA's key of a control plane node.
+    Made {
+        /// The node whose `ssl` holds kube-ca's certificate and key.
+        signer: NodeName,
+        /// The folder that holds them.
+        directory: String,
+    },
+}
+
+/// A certificate as it was when the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateBefore {
+    /// The node.
+    pub node: NodeName,
+    /// The certificate's name (`kube-apiserver`), which lies in `ssl`.
+    pub name: String,
+    /// What it was.
+    pub sha256: Fingerprint,
+}
+
+/// What is only known when the step's turn comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Guard {
+    /// The containers are restarted in any case.
+    Always,
+    /// Each container is restarted if it started before its certificate was written, does not run, or is not healthy.
+    IfNeeded {
+        /// How long the node's own agent is given to do it first.
+        patience: Duration,
+        /// The certificates that must have changed by then.
+        before: Vec<CertificateBefore>,
+    },
+}
+
+impl Action {
+    /// Returns whether the action can change anything.
+    pub fn changes_something(&self) -> bool {
+        !matches!(self, Self::Preflight | Self::Confirm { .. } | Self::Verify { .. } | Self::Backup)
+    }
+
+    /// Returns the commands that run on the step's node, in order.
+    ///
+    /// What comes from another node or is made reaches the script over its stdin, which is not part of a plan. Scripts
+    /// expect the run's name in the variable `RUN`.
+    pub fn commands(&self, node: &Observation) -> Vec<Command> {
+        let directory = node.kubernetes_directory.as_str();
+        match self {
+            Self::Preflight | Self::Confirm { .. } | Self::Verify { .. } => Vec::new(),
+            Self::RotateByRancher { .. } | Self::RotateByOperator { .. } => Vec::new(),
+            Self::Backup => vec![backup(directory)],
+            Self::CopyFiles { folder, copies } => vec![copy_files(directory, *folder, copies)],
+            Self::BringFiles { folder, copies, .. } => {
+                let destinations: Vec<&str> = copies.iter().map(|copy| copy.destination.as_str()).collect();
+                vec![receive_files(directory, *folder, &destinations)]
+            }
+            Self::AddKubeAdmin { folder, .. } => {
+                let destinations = kube_admin_paths(directory);
+                vec![receive_files(directory, *folder, &[destinations[0].as_str(), destinations[1].as_str()])]
+            }
+            Self::Restart { containers, .. } => containers.iter().map(|container| restart(container)).collect(),
+            Self::RestartAgent { container } => vec![restart(container)],
+        }
+    }
+}
+
+/// Returns where the kube-admin pair lies in the legacy bundle: certificate and key.
+pub fn kube_admin_paths(directory: &str) -> [String; 2] {
+    [format!("{directory}/.tmp/kube-admin.pem"), format!("{directory}/.tmp/kube-admin-key.pem")]
+}
+
+/// How long a backup may take.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// docker waits 5 s for a container to stop before it kills it, as rke does (`docker/docker.go` `RestartContainer`).
+const STOP_SECONDS: u32 = 5;
+
+/// Saves the directory and compares file by file: an archive that cannot be read back is no backup.
+fn backup(directory: &str) -> Command {
+    let directory = quote(directory);
+    Command::new(format!(
+        "set -eu\n\
+         umask 077\n\
+         cd {directory}\n\
+         mkdir -p .certroll\n\
+         chmod 700 .certroll\n\
+         mkdir -p \".certroll/$RUN\"\n\
+         cd \".certroll/$RUN\"\n\
+         if [ ! -e backup.tar ]; then\n  \
+         acls=$(tar --acls --version >/dev/null 2>&1 && echo --acls || true)\n  \
+         tar $acls -C {directory} --exclude=./.certroll -cf backup.tar.new .\n  \
+         mkdir -p verify\n  \
+         tar -C verify -xpf backup.tar.new\n  \
+         (cd verify && find . -type f) | while IFS= read -r file; do cmp \"verify/$file\" {directory}/\"$file\"; done\n  \
+         rm -rf verify\n  \
+         mv backup.tar.new backup.tar\n\
+         fi\n\
+         sync"
+    ))
+    .with_timeout(BACKUP_TIMEOUT)
+}
+
+/// The beginning of every script that adds files: nobody else may read them, and `.tmp` is made where it is missing.
+fn prologue(directory: &str, folder: TmpFolder) -> String {
+    let make = match folder {
+        TmpFolder::Present => String::new(),
+        TmpFolder::Made => format!("mkdir -p {0}/.tmp\nchmod 700 {0}/.tmp\n", quote(directory)),
+    };
+    format!("set -eu\numask 077\n{make}")
+}
+
+/// Copies files beside their destination, then links them into place: a link never replaces a file that is there.
+fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Command {
+    let mut script = prologue(directory, folder);
+    script.push_str(
+        "add() {\n  \
+         if [ -e \"$2\" ]; then echo \"kept $2\"; return 0; fi\n  \
+         rm -f \"$2.certroll\"\n  \
+         cp -p \"$1\" \"$2.certroll\"\n  \
+         cmp \"$1\" \"$2.certroll\"\n  \
+         ln \"$2.certroll\" \"$2\"\n  \
+         rm -f \"$2.certroll\"\n  \
+         echo \"added $2\"\n\
+         }\n",
+    );
+    for copy in copies {
+        script.push_str(&format!("add {} {}\n", quote(&copy.source), quote(&copy.destination)));
+    }
+    script.push_str("sync");
+    Command::new(script)
+}
+
+/// Takes a tar archive from stdin, whose members are named after the destinations, and links each file into place.
+fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> Command {
+    let mut script = prologue(directory, folder);
+    let directory = quote(directory);
+    script.push_str(&format!(
+        "mkdir -p {directory}/.certroll\n\
+         chmod 700 {directory}/.certroll\n\
+         staging={directory}/.certroll/$RUN/staging\n\
+         rm -rf \"$staging\"\n\
+         mkdir -p \"$staging\"\n\
+         tar -C \"$staging\" -xf -\n\
+         add() {{\n  \
+         if [ -e \"$2\" ]; then echo \"kept $2\"; return 0; fi\n  \
+         chmod 600 \"$staging/$1\"\n  \
+         ln \"$staging/$1\" \"$2\"\n  \
+         echo \"added $2\"\n\
+         }}\n"
+    ));
+    for destination in destinations {
+        let name = destination.rsplit('/').next().unwrap_or_default();
+        script.push_str(&format!("add {} {}\n", quote(name), quote(destination)));
+    }
+    script.push_str("rm -rf \"$staging\"\nsync");
+    Command::new(script)
+}
+
+/// Restarts a container.
+fn restart(container: &str) -> Command {
+    Command::new(format!("docker restart -t {STOP_SECONDS} {}", quote(container)))
+        .with_timeout(Duration::from_secs(90))
+}
