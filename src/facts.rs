@@ -15,7 +15,7 @@ use crate::pki::{Certificate, CertificateError, Class, Fingerprint, Location, Pu
 
 pub use assess::{
     CertificateStatus, Thresholds, assess, certificate_status, differing_authorities, effective_not_after,
-    expected_containers, is_disconnected, stale_containers,
+    expected_containers, is_disconnected, restart_reason, stale_containers,
 };
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
 

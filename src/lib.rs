@@ -4,7 +4,9 @@
 
 pub mod clock;
 pub mod command;
+pub mod event;
 pub mod facts;
 pub mod finding;
 pub mod inventory;
 pub mod pki;
+pub mod plan;

@@ -21,11 +21,13 @@ use crate::finding::Finding;
 use crate::inventory::{NodeName, Role};
 use crate::pki::{Fingerprint, Service};
 
-pub use action::{Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder};
+pub use action::{
+    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder, kube_admin_paths,
+};
 pub use basis::{basis, moved};
 pub use checker::check;
 pub use planner::plan;
-pub use policy::{Policy, RancherTarget};
+pub use policy::{Policy, RancherNodeState, RancherTarget, Renewal};
 
 /// The version of the saved form.
 pub const PLAN_VERSION: u32 = 1;
@@ -231,6 +233,9 @@ pub struct Step {
     /// Why.
     pub reason: String,
 }
+
+/// How often a worker's agent asks Rancher for its plan, where Rancher does not say otherwise (rancher/rancher `agentCheckInterval`).
+pub const AGENT_CHECK_INTERVAL: Duration = Duration::from_secs(120);
 
 /// How long a component may take until it answers again after its restart. RKE waits 10 times 5 s for kubelet and kube-proxy
 /// (`services/healthcheck.go`); on busy hosts that is short.

@@ -182,13 +182,10 @@ fn certificate_findings(
         let name = file.certificate_name().unwrap_or_default();
         let (status, end) = certificate_status(observation, file, thresholds);
         match (file.class(), status) {
-            (Class::Legacy, CertificateStatus::Invalid) => {
+            (Class::Legacy | Class::KubeletServing, CertificateStatus::Invalid) => {
                 findings.push(invalid(Severity::Warning, observation, file));
             }
             (_, CertificateStatus::Ok) | (Class::Legacy | Class::Informational, _) => {}
-            (Class::KubeletServing, CertificateStatus::Invalid) => {
-                findings.push(invalid(Severity::Warning, observation, file));
-            }
             (Class::KubeletServing, _) => findings.push(kubelet_serving(end, thresholds.now)),
             (_, CertificateStatus::Invalid) => findings.push(invalid(Severity::Error, observation, file)),
             (_, status) => {
@@ -418,4 +415,18 @@ fn machine_findings(observation: &Observation) -> Vec<Finding> {
 /// (rancher/rancher v2.2.8 `vendor/github.com/rancher/norman/pkg/remotedialer/client.go`).
 pub fn is_disconnected(line: &str) -> bool {
     line.contains("Failed to connect to proxy") || line.contains("Remotedialer proxy error")
+}
+
+/// Returns why a component has to be restarted; `None` where it is well and up to date.
+pub fn restart_reason(observation: &Observation, container: &str) -> Option<String> {
+    let Some(found) = observation.container(container) else { return Some("is missing".to_owned()) };
+    if !found.is_running() {
+        return Some(format!("is {}", found.state));
+    }
+    if observation.is_stale(found) {
+        return Some("started before its certificate was written".to_owned());
+    }
+    let service = container.parse().ok()?;
+    let health = observation.health_of(service)?;
+    (health.healthy == Some(false)).then(|| format!("is not healthy: {}", health.detail))
 }

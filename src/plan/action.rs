@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -169,8 +170,11 @@ impl Action {
     pub fn commands(&self, node: &Observation) -> Vec<Command> {
         let directory = node.kubernetes_directory.as_str();
         match self {
-            Self::Preflight | Self::Confirm { .. } | Self::Verify { .. } => Vec::new(),
-            Self::RotateByRancher { .. } | Self::RotateByOperator { .. } => Vec::new(),
+            Self::Preflight
+            | Self::Confirm { .. }
+            | Self::Verify { .. }
+            | Self::RotateByRancher { .. }
+            | Self::RotateByOperator { .. } => Vec::new(),
             Self::Backup => vec![backup(directory)],
             Self::CopyFiles { folder, copies } => vec![copy_files(directory, *folder, copies)],
             Self::BringFiles { folder, copies, .. } => {
@@ -181,7 +185,9 @@ impl Action {
                 let destinations = kube_admin_paths(directory);
                 vec![receive_files(directory, *folder, &[destinations[0].as_str(), destinations[1].as_str()])]
             }
-            Self::Restart { containers, .. } => containers.iter().map(|container| restart(container)).collect(),
+            Self::Restart { containers, .. } => {
+                containers.iter().map(|container| restart(container)).collect()
+            }
             Self::RestartAgent { container } => vec![restart(container)],
         }
     }
@@ -247,7 +253,7 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
          }\n",
     );
     for copy in copies {
-        script.push_str(&format!("add {} {}\n", quote(&copy.source), quote(&copy.destination)));
+        let _ = writeln!(script, "add {} {}", quote(&copy.source), quote(&copy.destination));
     }
     script.push_str("sync");
     Command::new(script)
@@ -257,7 +263,8 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
 fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> Command {
     let mut script = prologue(directory, folder);
     let directory = quote(directory);
-    script.push_str(&format!(
+    let _ = write!(
+        script,
         "mkdir -p {directory}/.certroll\n\
          chmod 700 {directory}/.certroll\n\
          staging={directory}/.certroll/$RUN/staging\n\
@@ -270,10 +277,10 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          ln \"$staging/$1\" \"$2\"\n  \
          echo \"added $2\"\n\
          }}\n"
-    ));
+    );
     for destination in destinations {
         let name = destination.rsplit('/').next().unwrap_or_default();
-        script.push_str(&format!("add {} {}\n", quote(name), quote(destination)));
+        let _ = writeln!(script, "add {} {}", quote(name), quote(destination));
     }
     script.push_str("rm -rf \"$staging\"\nsync");
     Command::new(script)

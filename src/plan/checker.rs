@@ -1,0 +1,105 @@
+use std::collections::BTreeSet;
+
+use super::{Action, Plan, Stage, StageName};
+use crate::facts::Facts;
+use crate::finding::Finding;
+use crate::inventory::{NodeName, Role};
+
+/// Gives a second opinion on a plan, without the planner's own code: an error forbids carrying the plan out.
+///
+/// It holds the plan against the rules that keep a cluster alive: no file of a node is replaced, none is added without a
+/// backup, nothing is planned on a node that was not seen, and control plane nodes are restarted one at a time.
+pub fn check(plan: &Plan, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(check_order(plan));
+    findings.extend(check_nodes(plan, facts));
+    findings.extend(check_files(plan, facts));
+    findings.extend(plan.stages.iter().flat_map(|stage| check_batch(stage, facts)));
+    findings
+}
+
+/// Returns an error of the checker.
+fn violation(message: String) -> Finding {
+    Finding::error("plan-violates-rule", message)
+        .hint("this is a defect of certroll: please report it with the plan")
+}
+
+/// Stages come in their fixed order, each once, and step names are unique.
+fn check_order(plan: &Plan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !plan.stages.is_sorted_by(|left, right| left.name < right.name) {
+        findings.push(violation("the stages are not in order".to_owned()));
+    }
+    let mut seen = BTreeSet::new();
+    for step in plan.steps() {
+        if !seen.insert(&step.id) {
+            findings.push(violation(format!("two steps are named {}", step.id)));
+        }
+    }
+    findings
+}
+
+/// Every step's node was seen.
+fn check_nodes(plan: &Plan, facts: &Facts) -> Vec<Finding> {
+    let unseen = plan.steps().filter_map(|step| {
+        let name = step.node.as_ref()?;
+        let observed = facts.node(name).is_some_and(|node| node.observation().is_some());
+        (!observed).then(|| violation(format!("step {} is on a node that was not seen", step.id)))
+    });
+    unseen.collect()
+}
+
+/// Files are added to `.tmp` alone, never over a file that is there, from sources that exist, after a backup.
+fn check_files(plan: &Plan, facts: &Facts) -> Vec<Finding> {
+    let backed_up: BTreeSet<&NodeName> =
+        plan.stage(StageName::Backup).map(Stage::nodes).into_iter().flatten().collect();
+    let mut findings = Vec::new();
+    for step in plan.steps() {
+        let Some(node) = &step.node else { continue };
+        let (source_node, copies) = match &step.action {
+            Action::CopyFiles { copies, .. } => (node, copies.as_slice()),
+            Action::BringFiles { from, copies, .. } => (from, copies.as_slice()),
+            Action::AddKubeAdmin { .. } => (node, [].as_slice()),
+            _ => continue,
+        };
+        if !backed_up.contains(node) {
+            findings.push(violation(format!("step {} adds files without a backup", step.id)));
+        }
+        for copy in copies {
+            if !copy.destination.contains("/.tmp/") || has_file(facts, node, &copy.destination) {
+                findings.push(violation(format!("step {} would write to {}", step.id, copy.destination)));
+            }
+            if !has_file(facts, source_node, &copy.source) {
+                findings
+                    .push(violation(format!("step {} copies {}, which is not there", step.id, copy.source)));
+            }
+        }
+    }
+    findings
+}
+
+/// Returns whether a path was seen on a node.
+fn has_file(facts: &Facts, node: &NodeName, path: &str) -> bool {
+    let seen = facts.node(node).and_then(|node| node.observation());
+    seen.is_some_and(|seen| seen.files.iter().any(|file| file.path == path))
+}
+
+/// Restarts on etcd and control plane nodes go one node at a time.
+fn check_batch(stage: &Stage, facts: &Facts) -> Vec<Finding> {
+    if stage.max_unavailable == 1 {
+        return Vec::new();
+    }
+    let risky =
+        stage.steps.iter().filter(|step| matches!(step.action, Action::Restart { .. })).filter(|step| {
+            let node = step.node.as_ref().and_then(|name| facts.node(name));
+            node.is_some_and(|node| node.has(Role::ControlPlane) || node.has(Role::Etcd))
+        });
+    risky
+        .map(|step| {
+            violation(format!(
+                "step {} would restart control plane nodes {} at a time",
+                step.id, stage.max_unavailable
+            ))
+        })
+        .collect()
+}
