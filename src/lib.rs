@@ -5,3 +5,5 @@
 pub mod command;
 pub mod finding;
 pub mod inventory;
+pub mod kube;
+pub mod pki;
