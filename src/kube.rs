@@ -13,7 +13,7 @@ pub use certificate::{ServedCertificate, served_certificate};
 pub use health::{Endpoint, Health, Protocol, health, health_endpoints};
 pub use http::{Answer, Scheme, get};
 
-/// Why a port gave no certificate or no answer.
+/// Why a port gave no certificate or no answer; the cause beneath it is its source.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeError {
     /// The time ran out.
@@ -28,16 +28,16 @@ pub enum KubeError {
         source: rustls_pki_types::InvalidDnsNameError,
     },
     /// The handshake failed before a certificate was seen: no TLS on that port, or none that both sides know.
-    #[error("the TLS handshake failed: {0}")]
+    #[error("the TLS handshake failed")]
     Handshake(#[source] std::io::Error),
     /// TLS itself could not be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
     /// The request cannot be written.
-    #[error("the request is not valid: {0}")]
+    #[error("the request is not valid")]
     Request(#[from] hyper::http::Error),
     /// The connection broke, or what came back is not HTTP.
-    #[error("the answer could not be read: {0}")]
+    #[error("the answer could not be read")]
     Http(#[from] hyper::Error),
 }
 

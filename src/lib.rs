@@ -7,3 +7,4 @@ pub mod finding;
 pub mod inventory;
 pub mod kube;
 pub mod pki;
+pub mod rancher;
