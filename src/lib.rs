@@ -8,5 +8,7 @@ pub mod event;
 pub mod facts;
 pub mod finding;
 pub mod inventory;
+pub mod kube;
 pub mod pki;
 pub mod plan;
+pub mod rancher;

@@ -657,11 +657,9 @@ fn instructions(policy: &Policy, is_rancher_launched: bool) -> Vec<String> {
             .to_owned(),
     ];
     if !is_rancher_launched {
-        let services: String =
-            policy.services.iter().map(|service| format!(" --service {service}")).collect();
-        lines.push(format!(
-            "a cluster that rke built: `rke cert rotate{services}` beside its cluster.rkestate"
-        ));
+        let words = policy.services.iter().flat_map(|service| ["--service", service.as_str()]);
+        let command: Vec<&str> = ["rke", "cert", "rotate"].into_iter().chain(words).collect();
+        lines.push(format!("a cluster that rke built: `{}` beside its cluster.rkestate", command.join(" ")));
     }
     lines
 }
