@@ -12,3 +12,4 @@ pub mod kube;
 pub mod pki;
 pub mod plan;
 pub mod rancher;
+pub mod transport;

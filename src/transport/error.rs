@@ -1,0 +1,305 @@
+//! A transport error is why a node could not be reached, or why a connection to it did not do what it was asked.
+//!
+//! Every step of a connection makes them; `gather` and `execute` put the node's name before them, and the face shows the hint.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::{HashAlg, PublicKey};
+
+use super::Endpoint;
+use super::known_hosts::Place;
+
+mod hint;
+
+/// Why a connection, a command or a channel failed; every message names address and port.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// A known_hosts file cannot be read or written.
+    #[error("cannot use the known_hosts file `{}`: {reason}", path.display())]
+    KnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The name has no address.
+    #[error("cannot look up the address of {at}: {reason}")]
+    NameLookup {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// What the resolver says.
+        reason: String,
+    },
+    /// Nothing listens there.
+    #[error("{at} refused the connection")]
+    Refused {
+        /// Who was to be reached.
+        at: Endpoint,
+    },
+    /// There is no way there.
+    #[error("{at} cannot be reached: {reason}")]
+    Unreachable {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// What the operating system or the jump host says.
+        reason: String,
+    },
+    /// Nothing came back in time.
+    #[error("{at} did not answer within {limit:?} ({phase})")]
+    TimedOut {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// What was waited for.
+        phase: Phase,
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// The two sides do not understand each other.
+    #[error("the SSH handshake with {at} failed: {reason}")]
+    Handshake {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// What went wrong.
+        reason: String,
+    },
+    /// No known_hosts file names the host.
+    #[error("the host key of {} is not known: {}", .0.at, .0.key)]
+    HostKeyUnknown(Box<UnknownHost>),
+    /// The host shows another key than known_hosts says: it was reinstalled, or somebody listens in.
+    #[error("THE HOST KEY OF {at} HAS CHANGED: it shows {key}, but {place} names another {known_as} key")]
+    HostKeyChanged {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// The key that it shows.
+        key: HostKey,
+        /// The kind of the key that is known.
+        known_as: String,
+        /// Where the known key stands.
+        place: Place,
+    },
+    /// The host shows a key that is marked `@revoked`.
+    #[error("the host key of {at} is revoked by {place}: {key}")]
+    HostKeyRevoked {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// The key that it shows.
+        key: HostKey,
+        /// Where it is revoked.
+        place: Place,
+    },
+    /// There is no key to log in with.
+    #[error("no key to log in to {at} as `{user}`: {}", join(reasons))]
+    NoKey {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// The user.
+        user: String,
+        /// Why each key could not be used.
+        reasons: Vec<KeyError>,
+    },
+    /// The host accepts none of the keys.
+    #[error("{at} does not let `{user}` in: {}", refusal.0)]
+    AuthenticationRefused {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// The user.
+        user: String,
+        /// What was offered and what the host said.
+        refusal: Refusal,
+    },
+    /// A jump host on the way failed.
+    #[error("jump host {at}: {cause}")]
+    Jump {
+        /// The jump host.
+        at: Endpoint,
+        /// How it failed.
+        cause: Arc<TransportError>,
+    },
+    /// The host forwards no connections (`AllowTcpForwarding no`, `PermitOpen`, `restrict` in authorized_keys).
+    #[error("{at} does not allow forwarding to {target}")]
+    ForwardingProhibited {
+        /// The host that was asked.
+        at: Endpoint,
+        /// Where it was to connect.
+        target: Endpoint,
+    },
+    /// The host could not connect to the target: nothing listens there.
+    #[error("{at} cannot connect to {target}")]
+    ForwardRefused {
+        /// The host that was asked.
+        at: Endpoint,
+        /// Where it was to connect.
+        target: Endpoint,
+    },
+    /// The host opens no channel or starts no command.
+    #[error("{at} refused {what}: {reason}")]
+    ChannelRefused {
+        /// The host that was asked.
+        at: Endpoint,
+        /// What it was asked for.
+        what: &'static str,
+        /// What it says.
+        reason: String,
+    },
+    /// The connection ended.
+    #[error("the connection to {at} was lost: {reason}")]
+    ConnectionLost {
+        /// The other side.
+        at: Endpoint,
+        /// What is known of the end.
+        reason: String,
+    },
+    /// A command ran longer than it may; it may still be running on the host.
+    #[error("a command on {at} did not end within {limit:?}")]
+    CommandTimedOut {
+        /// Where it runs.
+        at: Endpoint,
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// A command wrote more than is kept in memory.
+    #[error("a command on {at} wrote more than {limit} bytes")]
+    OutputTooLarge {
+        /// Where it runs.
+        at: Endpoint,
+        /// How many bytes it may write.
+        limit: usize,
+    },
+}
+
+/// What was waited for when time was up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The address of a name.
+    NameLookup,
+    /// The TCP connection.
+    Connect,
+    /// Versions, algorithms, keys.
+    KeyExchange,
+    /// The login.
+    Authentication,
+    /// A channel for a command or a forwarded connection.
+    Channel,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::NameLookup => "name look-up",
+            Self::Connect => "TCP connection",
+            Self::KeyExchange => "key exchange",
+            Self::Authentication => "authentication",
+            Self::Channel => "opening a channel",
+        })
+    }
+}
+
+/// A host key as people compare it: its kind and its fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKey {
+    /// `ssh-ed25519`, `ecdsa-sha2-nistp256`, `ssh-rsa`, ...
+    pub algorithm: String,
+    /// `SHA256:` and base64, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+}
+
+impl HostKey {
+    pub(super) fn of(key: &PublicKey) -> Self {
+        Self {
+            algorithm: key.algorithm().to_string(),
+            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+        }
+    }
+}
+
+impl fmt::Display for HostKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.algorithm, self.fingerprint)
+    }
+}
+
+/// A host that no known_hosts file names.
+#[derive(Debug, Clone)]
+pub struct UnknownHost {
+    /// Who was to be reached.
+    pub at: Endpoint,
+    /// The user that would log in.
+    pub user: String,
+    /// The key that it shows.
+    pub key: HostKey,
+    /// The known_hosts file that new keys go to.
+    pub file: PathBuf,
+    /// A `@cert-authority` line that covers the host; certificates of hosts are not understood here.
+    pub authority: Option<Place>,
+}
+
+/// What was offered to a host, and why it was not enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(pub(super) String);
+
+/// Why a private key or its certificate could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The file does not exist.
+    #[error("the key `{}`, named by {origin}, does not exist", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The option or the field that names it.
+        origin: &'static str,
+    },
+    /// The file cannot be read.
+    #[error("{key} cannot be read: {reason}")]
+    Unreadable {
+        /// The key, for people.
+        key: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The key is encrypted, and nobody knew its passphrase.
+    #[error("{key} is encrypted and no passphrase was given")]
+    NoPassphrase {
+        /// The key, for people.
+        key: String,
+    },
+    /// Every passphrase was wrong.
+    #[error("the passphrase of {key} is wrong")]
+    WrongPassphrase {
+        /// The key, for people.
+        key: String,
+    },
+    /// The key is not in a form that is understood.
+    #[error("{key} is not a private key that can be used: {reason}")]
+    Invalid {
+        /// The key, for people.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The certificate cannot be used with the key.
+    #[error("the certificate {certificate} cannot be used: {reason}")]
+    Certificate {
+        /// The certificate, for people.
+        certificate: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The agent cannot be asked.
+    #[error("the SSH agent cannot be used: {reason}")]
+    Agent {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nobody named a key, and none of the usual ones is there.
+    #[error("neither a key nor the SSH agent is named")]
+    NoneNamed,
+}
+
+fn join(reasons: &[KeyError]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

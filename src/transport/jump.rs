@@ -1,0 +1,115 @@
+//! Jumps are the hosts that are passed on the way to a node; all nodes share one connection to the last of them.
+//!
+//! The face parses `--jump` into [`Jump`]s; the transport keeps the [`JumpChain`].
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+use super::connector::Connector;
+use super::login::Login;
+use super::{Endpoint, Session, TransportError};
+
+/// A host of `--jump`: `[USER@]HOST[:PORT]`, an IPv6 address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jump {
+    /// The user, where the option names one.
+    pub user: Option<String>,
+    /// The address and the port, 22 unless the option names one.
+    pub at: Endpoint,
+}
+
+/// Why a text is not a jump host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a jump host, which is written as [USER@]HOST[:PORT]")]
+pub struct ParseJumpError {
+    text: String,
+}
+
+impl FromStr for Jump {
+    type Err = ParseJumpError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).ok_or_else(|| ParseJumpError { text: text.to_owned() })
+    }
+}
+
+fn parse(text: &str) -> Option<Jump> {
+    let (user, place) = match text.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, text),
+    };
+    let (host, port) = match place.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) = bracketed.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        // Without brackets, more than one colon is an IPv6 address.
+        None => match place.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            _ => (place, None),
+        },
+    };
+    let port = port.map_or(Some(22), |port| port.parse().ok().filter(|port| *port != 0))?;
+    if host.is_empty() || user == Some("") || text.contains(char::is_whitespace) {
+        return None;
+    }
+    Some(Jump { user: user.map(str::to_owned), at: Endpoint::new(host, port) })
+}
+
+/// The hosts on the way, and the one connection to the last of them that all nodes share.
+#[derive(Debug)]
+pub(super) struct JumpChain {
+    hops: Vec<Login>,
+    /// How many times the chain was connected, with or without success.
+    attempts: AtomicU64,
+    newest: Mutex<Option<Result<Session, TransportError>>>,
+}
+
+impl JumpChain {
+    /// Returns a chain that is not connected yet.
+    pub(super) fn new(hops: Vec<Login>) -> Self {
+        Self { hops, attempts: AtomicU64::new(0), newest: Mutex::new(None) }
+    }
+
+    /// Returns the connection to the last host, made anew when it was lost; nothing when there are no jumps.
+    ///
+    /// Who waited while another's attempt failed gets the same error: 200 nodes behind a dead bastion fail in one time limit.
+    pub(super) async fn session(&self, connector: &Connector) -> Result<Option<Session>, TransportError> {
+        let Some((first, rest)) = self.hops.split_first() else { return Ok(None) };
+        let seen = self.attempts.load(Ordering::Acquire);
+        let mut newest = self.newest.lock().await;
+        match &*newest {
+            Some(Ok(session)) if !session.is_closed() => return Ok(Some(session.clone())),
+            Some(Err(error)) if self.attempts.load(Ordering::Acquire) != seen => return Err(error.clone()),
+            _ => {}
+        }
+        let result = connect_all(connector, first, rest).await;
+        self.attempts.fetch_add(1, Ordering::Release);
+        *newest = Some(result.clone());
+        result.map(Some)
+    }
+
+    /// Closes the shared connection.
+    pub(super) async fn close(&self) {
+        if let Some(Ok(session)) = self.newest.lock().await.take() {
+            session.close().await;
+        }
+    }
+}
+
+/// Connects to the first host, and through it to the next, to the last.
+async fn connect_all(
+    connector: &Connector,
+    first: &Login,
+    rest: &[Login],
+) -> Result<Session, TransportError> {
+    let failed = |hop: &Login, cause| TransportError::Jump { at: hop.at.clone(), cause: Arc::new(cause) };
+    let mut session = connector.connect(first, None).await.map_err(|cause| failed(first, cause))?;
+    for hop in rest {
+        session = connector.connect(hop, Some(&session)).await.map_err(|cause| failed(hop, cause))?;
+    }
+    Ok(session)
+}
