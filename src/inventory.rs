@@ -2,11 +2,26 @@
 //!
 //! `Inventory::parse` makes it from text, with RKE's defaults and RKE's validation; everybody above reads it.
 
+mod cluster;
+mod excerpt;
+mod fields;
+mod keys;
+mod machine;
+mod notes;
+mod problem;
+mod schema;
+mod source;
+mod tree;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use self::problem::{InvalidInventory, Problem};
+
+use crate::finding::Finding;
 
 /// The name of a node: RKE's `hostname_override`, in lower case, or its address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -213,7 +228,23 @@ pub struct Inventory {
     pub system_images: BTreeMap<String, String>,
 }
 
+/// An inventory, and what was noticed while it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The inventory.
+    pub inventory: Inventory,
+    /// What a person should know of the file: keys that RKE does not read, an even number of etcd members.
+    pub findings: Vec<Finding>,
+}
+
 impl Inventory {
+    /// Reads the text of a `cluster.yml`, as RKE or Rancher's "Edit as YAML" write it.
+    ///
+    /// `source` is the name of the file in messages. The error holds every problem that was found, each with its line.
+    pub fn parse(text: &str, source: &str) -> Result<Parsed, InvalidInventory> {
+        cluster::parse(text, source)
+    }
+
     /// Returns the nodes that hold a role, in the order of the file.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.has(role))

@@ -1,0 +1,146 @@
+//! The gatherer looks at nodes and returns facts: one connection and one probe a node, then what its ports serve.
+//!
+//! The face uses it for `check` and `plan`, `execute` to look again. An unreachable node is a fact, never an error.
+
+mod ports;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::command::Access;
+use crate::facts::probe::{BecomeRoot, KeyReading, Probe, read};
+use crate::facts::{Facts, NodeFacts, Observation, Unseen};
+use crate::inventory::{Inventory, Node};
+use crate::transport::{Session, Transport, TransportError};
+
+/// How nodes are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many connections may be open at a time.
+    pub parallel: usize,
+    /// How much of a private key may be read.
+    pub keys: KeyReading,
+    /// Which ways to root may be tried.
+    pub become_root: BecomeRoot,
+    /// The clock that a node's is compared with.
+    pub clock: Clock,
+}
+
+/// Looks at the nodes of one inventory.
+#[derive(Clone)]
+pub struct Gatherer {
+    inventory: Arc<Inventory>,
+    transport: Arc<Transport>,
+    settings: Settings,
+}
+
+impl Gatherer {
+    /// Returns a gatherer for the nodes of an inventory.
+    pub fn new(inventory: Arc<Inventory>, transport: Arc<Transport>, settings: Settings) -> Self {
+        Self { inventory, transport, settings }
+    }
+
+    /// Returns the inventory whose nodes it looks at.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Looks at some nodes and returns what was seen, in their order; `seen` is told of each as it comes.
+    pub async fn gather(&self, nodes: &[&Node], mut seen: impl FnMut(&NodeFacts)) -> Facts {
+        let observed_at = self.settings.clock.now();
+        let looks =
+            nodes.iter().enumerate().map(|(index, node)| async move { (index, self.look(node).await) });
+        let mut looks = futures::stream::iter(looks).buffer_unordered(self.settings.parallel);
+        let mut found: Vec<Option<NodeFacts>> = nodes.iter().map(|_| None).collect();
+        while let Some((index, facts)) = looks.next().await {
+            seen(&facts);
+            if let Some(place) = found.get_mut(index) {
+                *place = Some(facts);
+            }
+        }
+        Facts { observed_at, nodes: found.into_iter().flatten().collect() }
+    }
+
+    /// Connects to a node, looks at it, and closes the connection.
+    async fn look(&self, node: &Node) -> NodeFacts {
+        let result = match self.connect(node).await {
+            Ok(session) => {
+                let result = self.observe(node, &session).await;
+                session.close().await;
+                result
+            }
+            Err(error) => Err(unseen(&error, false)),
+        };
+        facts_of(node, result)
+    }
+
+    /// Connects to a node.
+    pub async fn connect(&self, node: &Node) -> Result<Session, TransportError> {
+        self.transport.connect(node).await
+    }
+
+    /// Looks at a node over a connection that is there.
+    pub async fn observe(&self, node: &Node, session: &Session) -> Result<Observation, Unseen> {
+        let mut observation = self.probe(node, session).await?;
+        let version = self.inventory.kubernetes_version.as_deref();
+        let (served, health) = futures::future::join(
+            ports::served(&self.inventory, node, session, &observation),
+            ports::health(node, session, &observation, version),
+        )
+        .await;
+        observation.served = served;
+        observation.health.extend(health);
+        Ok(observation)
+    }
+
+    /// Runs the probe and reads its answer.
+    async fn probe(&self, node: &Node, session: &Session) -> Result<Observation, Unseen> {
+        let asked_at = self.settings.clock.now();
+        let marker = format!("certroll-{}", asked_at.as_nanosecond());
+        let probe = Probe {
+            node,
+            prefix_path: &self.inventory.prefix_path,
+            keys: self.settings.keys,
+            become_root: self.settings.become_root,
+            marker: &marker,
+        };
+        let output =
+            session.run_line(&probe.script(), None, None).await.map_err(|error| unseen(&error, true))?;
+        let midway = midway(asked_at, self.settings.clock.now());
+        read(&output.stdout_text(), &marker, midway).map_err(|error| Unseen {
+            reachable: true,
+            error: match output.stderr_text() {
+                said if said.is_empty() => error.to_string(),
+                said => format!("{error} ({})", said.lines().next().unwrap_or_default()),
+            },
+            hint: error.hint(),
+        })
+    }
+}
+
+/// Returns the moment between two others: when the node read its clock, as far as that can be told.
+fn midway(before: Timestamp, after: Timestamp) -> Timestamp {
+    before + after.duration_since(before) / 2
+}
+
+/// Returns a failure to connect or to run the probe as a fact.
+fn unseen(error: &TransportError, reachable: bool) -> Unseen {
+    Unseen { reachable, error: error.to_string(), hint: error.hint() }
+}
+
+/// Returns the facts of a node.
+pub fn facts_of(node: &Node, result: Result<Observation, Unseen>) -> NodeFacts {
+    NodeFacts { name: node.name.clone(), address: node.address.clone(), roles: node.roles.clone(), result }
+}
+
+/// How long one question to a port may take.
+pub(crate) const PORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Returns how a command becomes root on a node that was seen.
+pub fn access_of(facts: &NodeFacts) -> Option<&Access> {
+    facts.observation().map(|observation| &observation.access)
+}

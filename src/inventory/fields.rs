@@ -1,0 +1,213 @@
+//! Fields are the entries of one mapping, read with the types that RKE gives them.
+//!
+//! Reading follows yaml.v2: null is the same as an absent key, a text field takes a number as it was written, a truth value is
+//! any of YAML 1.1's words. An empty text counts as absent, as it does everywhere in RKE.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::notes::{Noted, Notes};
+use super::schema::Level;
+use super::source::{Place, quoted};
+use super::tree::{Entry, Located, Value};
+
+/// A text with its place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text<'t> {
+    /// The text; not empty where it was read by [`Fields::text`].
+    pub(super) value: &'t str,
+    /// Where it stands.
+    pub(super) place: Place,
+}
+
+/// The entries of a mapping.
+#[derive(Debug, Clone)]
+pub(super) struct Fields<'t> {
+    entries: Vec<&'t Entry>,
+    place: Place,
+    name: String,
+}
+
+impl<'t> Fields<'t> {
+    /// Returns the entries of a mapping that messages call by a name; `None` for null.
+    pub(super) fn of(located: &'t Located, name: &str, notes: &mut Notes<'_>) -> Result<Option<Self>, Noted> {
+        match &located.value {
+            Value::Null => Ok(None),
+            Value::Mapping(entries) => {
+                let place = entries.first().map_or(located.place, |entry| entry.place);
+                Ok(Some(Self { entries: entries.iter().collect(), place, name: name.to_owned() }))
+            }
+            Value::Scalar(_) | Value::List(_) => {
+                Err(notes.refuse(located.place, format!("{name} is not a mapping"), |problem| {
+                    problem.label("`key: value` lines are expected")
+                }))
+            }
+        }
+    }
+
+    /// Returns no entries, at a place.
+    pub(super) fn empty(place: Place, name: &str) -> Self {
+        Self { entries: Vec::new(), place, name: name.to_owned() }
+    }
+
+    /// Returns these entries and, behind them, those of another mapping.
+    pub(super) fn or(mut self, other: &Self) -> Self {
+        self.entries.extend(&other.entries);
+        self
+    }
+
+    /// Returns where the mapping begins.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Returns what messages call the mapping.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the entry of a key, unless it is null.
+    pub(super) fn entry(&self, key: &str) -> Option<&'t Entry> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key && !matches!(entry.value.value, Value::Null))
+            .copied()
+    }
+
+    /// Returns where to point for a key: at its value, or at the beginning of the mapping where it is absent.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        self.entry(key).map_or(self.place, |entry| entry.value.place)
+    }
+
+    /// Returns the first entry that RKE does not read and that was probably meant to be a key.
+    pub(super) fn misspelled(&self, key: &str, level: &Level) -> Option<&'t Entry> {
+        let unknown =
+            |entry: &&&Entry| level.shape(&entry.key).is_none() && level.meant(&entry.key) == Some(key);
+        self.entries.iter().find(unknown).copied()
+    }
+
+    /// Returns a text; `None` where it is absent or empty.
+    pub(super) fn text(&self, key: &str, notes: &mut Notes<'_>) -> Result<Option<Text<'t>>, Noted> {
+        let Some(entry) = self.entry(key) else { return Ok(None) };
+        match &entry.value.value {
+            Value::Scalar(value) if value.is_empty() => Ok(None),
+            Value::Scalar(value) => Ok(Some(Text { value, place: entry.value.place })),
+            _ => Err(self.mistyped(entry, "a text", notes)),
+        }
+    }
+
+    /// Returns an owned text; `None` where it is absent, empty, or noted as a problem.
+    pub(super) fn string(&self, key: &str, notes: &mut Notes<'_>) -> Option<String> {
+        self.text(key, notes).ok().flatten().map(|text| text.value.to_owned())
+    }
+
+    /// Returns a truth value, false where it is absent.
+    pub(super) fn flag(&self, key: &str, notes: &mut Notes<'_>) -> bool {
+        let Some(entry) = self.entry(key) else { return false };
+        let truth = match &entry.value.value {
+            Value::Scalar(word) => truth(word),
+            _ => None,
+        };
+        truth.unwrap_or_else(|| {
+            self.mistyped(entry, "`true` or `false`", notes);
+            false
+        })
+    }
+
+    /// Returns a number; `None` where it is absent or noted as a problem.
+    pub(super) fn number<N: FromStr>(&self, key: &str, expected: &str, notes: &mut Notes<'_>) -> Option<N> {
+        let text = self.text(key, notes).ok().flatten()?;
+        let number = text.value.parse().ok();
+        if number.is_none() {
+            self.entry(key).map(|entry| self.mistyped(entry, expected, notes));
+        }
+        number
+    }
+
+    /// Returns the texts of a list; empty where it is absent. Null in a list is an empty text, as it is for yaml.v2.
+    pub(super) fn texts(&self, key: &str, notes: &mut Notes<'_>) -> Result<Vec<Text<'t>>, Noted> {
+        let Some(entry) = self.entry(key) else { return Ok(Vec::new()) };
+        let Value::List(items) = &entry.value.value else {
+            return Err(self.mistyped(entry, "a list", notes));
+        };
+        items.iter().map(|item| self.item(key, item, notes)).collect()
+    }
+
+    /// Returns one text of a list.
+    fn item(&self, key: &str, item: &'t Located, notes: &mut Notes<'_>) -> Result<Text<'t>, Noted> {
+        match &item.value {
+            Value::Null => Ok(Text { value: "", place: item.place }),
+            Value::Scalar(value) => Ok(Text { value, place: item.place }),
+            Value::List(_) | Value::Mapping(_) => {
+                let message = format!("an item of `{key}` of {} is not a text", self.name);
+                Err(notes.refuse(item.place, message, |problem| problem.label("a text is expected")))
+            }
+        }
+    }
+
+    /// Returns the texts of a list that are not empty, owned; none where they are noted as a problem.
+    pub(super) fn strings(&self, key: &str, notes: &mut Notes<'_>) -> Vec<String> {
+        let texts = self.texts(key, notes).unwrap_or_default();
+        texts.iter().filter(|text| !text.value.is_empty()).map(|text| text.value.to_owned()).collect()
+    }
+
+    /// Returns a mapping of texts; empty ones are left out.
+    pub(super) fn text_map(&self, key: &str, notes: &mut Notes<'_>) -> BTreeMap<String, String> {
+        let fields = self.fields(key, notes);
+        let mut texts = BTreeMap::new();
+        for entry in &fields.entries {
+            if let Some(text) = fields.string(&entry.key, notes) {
+                texts.insert(entry.key.clone(), text);
+            }
+        }
+        texts
+    }
+
+    /// Returns the entries of a mapping; no entries where it is absent or noted as a problem.
+    pub(super) fn fields(&self, key: &str, notes: &mut Notes<'_>) -> Self {
+        let name = format!("`{key}`");
+        let absent = Self::empty(self.place_of(key), &name);
+        let Some(entry) = self.entry(key) else { return absent };
+        match Self::of(&entry.value, &name, notes) {
+            Ok(Some(fields)) => fields,
+            Ok(None) | Err(Noted) => absent,
+        }
+    }
+
+    /// Returns the items of a list; none where it is absent.
+    pub(super) fn items(&self, key: &str, notes: &mut Notes<'_>) -> Result<&'t [Located], Noted> {
+        let Some(entry) = self.entry(key) else { return Ok(&[]) };
+        match &entry.value.value {
+            Value::List(items) => Ok(items),
+            _ => Err(self.mistyped(entry, "a list", notes)),
+        }
+    }
+
+    /// Notes that a value is not of its key's type.
+    fn mistyped(&self, entry: &Entry, expected: &str, notes: &mut Notes<'_>) -> Noted {
+        let message = format!("`{}` of {} is not {expected}", entry.key, self.name);
+        notes.refuse(entry.value.place, message, |problem| match &entry.value.value {
+            Value::Scalar(value) if expected == "a list" => problem
+                .label("a list is expected")
+                .with_hint(format!("write `{}: [{}]`", entry.key, listed(value))),
+            _ => problem.label(format!("{expected} is expected")),
+        })
+    }
+}
+
+/// Returns a scalar that was meant to be a list, as the items of one.
+fn listed(value: &str) -> String {
+    let words: Vec<_> = value.split([',', ' ']).filter(|word| !word.is_empty()).collect();
+    quoted(&words.join(", ")).trim_matches('`').to_owned()
+}
+
+/// Returns the truth value of a word of YAML 1.1, as yaml.v2 knows them.
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Some(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" | "" => {
+            Some(false)
+        }
+        _ => None,
+    }
+}
