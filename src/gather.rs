@@ -4,6 +4,8 @@
 
 mod ports;
 
+pub(crate) use ports::health_of as component_health;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,6 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::command::Access;
 use crate::facts::probe::{BecomeRoot, KeyReading, Probe, read};
 use crate::facts::{Facts, NodeFacts, Observation, Unseen};
 use crate::inventory::{Inventory, Node};
@@ -139,8 +140,3 @@ pub fn facts_of(node: &Node, result: Result<Observation, Unseen>) -> NodeFacts {
 
 /// How long one question to a port may take.
 pub(crate) const PORT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Returns how a command becomes root on a node that was seen.
-pub fn access_of(facts: &NodeFacts) -> Option<&Access> {
-    facts.observation().map(|observation| &observation.access)
-}

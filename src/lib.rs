@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod command;
 pub mod event;
+pub mod execute;
 pub mod facts;
 pub mod finding;
 pub mod gather;

@@ -22,9 +22,10 @@ use crate::inventory::{NodeName, Role};
 use crate::pki::{Fingerprint, Service};
 
 pub use action::{
-    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder, kube_admin_paths,
+    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder,
+    restart as restart_command,
 };
-pub use basis::{basis, moved};
+pub use basis::{basis, moved, moved_of_node};
 pub use checker::check;
 pub use planner::plan;
 pub use policy::{Policy, RancherNodeState, RancherTarget, Renewal};

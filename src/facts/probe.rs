@@ -286,8 +286,8 @@ fn etcd_health(frame: &Frame<'_>) -> Option<super::Health> {
     Some(super::Health { service: crate::pki::Service::Etcd, healthy, detail })
 }
 
-/// Reads the lock's file; what cannot be read still is a lock.
-fn lock_holder(text: &str) -> LockHolder {
+/// Returns who holds a lock by the text of its file; what cannot be read still is a lock.
+pub fn lock_holder(text: &str) -> LockHolder {
     serde_json::from_str(text.trim()).unwrap_or_else(|_| LockHolder {
         run: "unknown".to_owned(),
         owner: first_words(text),

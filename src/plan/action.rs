@@ -286,8 +286,8 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
     Command::new(script)
 }
 
-/// Restarts a container.
-fn restart(container: &str) -> Command {
+/// Returns the command that restarts a container.
+pub fn restart(container: &str) -> Command {
     Command::new(format!("docker restart -t {STOP_SECONDS} {}", quote(container)))
         .with_timeout(Duration::from_secs(90))
 }

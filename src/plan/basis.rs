@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use super::Policy;
 use crate::facts::{Content, Facts, NodeFacts, Observation};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Node};
 use crate::pki::Fingerprint;
 
 /// Returns a hash of each thing that a plan is made from: the inventory and every node.
@@ -21,6 +21,12 @@ pub fn moved(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
     keys.sort();
     keys.dedup();
     keys.into_iter().filter(|key| then.get(*key) != now.get(*key)).cloned().collect()
+}
+
+/// Returns whether a node is not what it was any more when a plan was made.
+pub fn moved_of_node(plan: &super::Plan, node: &Node, observation: &Observation) -> bool {
+    let now = hash(&format!("{:?}\n{}", node.roles, describe_observation(observation)));
+    plan.basis.get(&format!("node {}", node.name)) != Some(&now)
 }
 
 /// Returns the hash of all that shaped a plan.

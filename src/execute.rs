@@ -1,0 +1,255 @@
+//! The executor carries a plan out: stage after stage, node beside node, each step journalled before it has an effect.
+//!
+//! It is told what to do by the plan alone, looks again through `gather`, and tells what happens as events. It does not know
+//! who draws them.
+
+mod files;
+mod lock;
+mod recorder;
+mod restart;
+mod rotate;
+mod step;
+mod verify;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::StreamExt as _;
+use tokio::sync::{Notify, OnceCell};
+
+use crate::clock::Clock;
+use crate::event::{EventKind, Outcome, RunOutcome, RunState, StageOutline};
+use crate::facts::Facts;
+use crate::gather::Gatherer;
+use crate::inventory::NodeName;
+use crate::journal::{Journal, JournalError};
+use crate::pki::KeyPair;
+use crate::plan::{Plan, Stage, Step};
+use crate::rancher;
+
+pub use lock::{LockError, release as release_lock, take as take_lock};
+pub use recorder::Recorder;
+
+/// What the operator can say while a run goes on; the face hears it.
+#[derive(Debug, Default)]
+pub struct Operator {
+    cancelled: AtomicBool,
+    cancellation: Notify,
+    look_now: Notify,
+}
+
+impl Operator {
+    /// Finishes running steps and starts no more (the first Ctrl-C).
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.cancellation.notify_waiters();
+        self.look_now.notify_waiters();
+    }
+
+    /// Says that the rotation was made by hand: it is looked for at once.
+    pub fn look_now(&self) {
+        self.look_now.notify_waiters();
+    }
+
+    /// Returns whether the run is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a time, or until the operator says something.
+    async fn wait(&self, time: std::time::Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.look_now.notified() => {}
+        }
+    }
+
+    /// Waits for a time, or until the run is to end.
+    async fn wait_unless_cancelled(&self, time: std::time::Duration) {
+        if self.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.cancellation.notified() => {}
+        }
+    }
+}
+
+/// All that a run needs beside its plan.
+pub struct Run {
+    /// The run's name.
+    pub name: String,
+    /// The bastion's user and host.
+    pub owner: String,
+    /// What is carried out.
+    pub plan: Plan,
+    /// What the plan was made from.
+    pub facts: Facts,
+    /// Looks at nodes, and connects to them.
+    pub gatherer: Gatherer,
+    /// Rancher, where the plan needs it.
+    pub rancher: Option<rancher::Client>,
+    /// The time.
+    pub clock: Clock,
+    /// How many connections may be open at a time.
+    pub parallel: usize,
+    /// What the operator says.
+    pub operator: Arc<Operator>,
+}
+
+/// A run that goes on.
+struct Execution<'a> {
+    run: &'a Run,
+    recorder: &'a Recorder<'a>,
+    /// The kube-admin pair that this run made: one for all nodes.
+    kube_admin: OnceCell<KeyPair>,
+    /// Set when a step has failed: what has not begun does not begin any more.
+    failed: AtomicBool,
+}
+
+/// Why a step failed, for people.
+#[derive(Debug, Clone)]
+pub(crate) struct StepError {
+    /// The cause: a lower-case fragment.
+    pub(crate) error: String,
+    /// The way out.
+    pub(crate) hint: Option<String>,
+}
+
+impl StepError {
+    pub(crate) fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Carries a plan out and returns what came of it; every event is in the journal before `listen` hears of it.
+///
+/// The lock is the caller's: it must be held while this runs. An error means that the journal cannot be written any more, and
+/// that nothing was begun after that.
+pub async fn execute(
+    run: &Run,
+    journal: Journal,
+    listen: &mut (dyn FnMut(&crate::event::Event) + Send),
+) -> Result<RunState, JournalError> {
+    let recorder = Recorder::new(journal, run.clock, listen);
+    let execution =
+        Execution { run, recorder: &recorder, kube_admin: OnceCell::new(), failed: AtomicBool::new(false) };
+    recorder.record(EventKind::RunStarted {
+        run: run.name.clone(),
+        cluster: run.plan.cluster.clone(),
+        owner: run.owner.clone(),
+        stages: StageOutline::of(&run.plan),
+    })?;
+    recorder.record(EventKind::LockTaken { nodes: run.plan.lock_nodes.clone() })?;
+    for stage in &run.plan.stages {
+        execution.run_stage(stage).await?;
+    }
+    execution.finish()
+}
+
+impl Execution<'_> {
+    /// Runs a stage: the steps of a node one after the other, as many nodes side by side as the plan says.
+    async fn run_stage(&self, stage: &Stage) -> Result<(), JournalError> {
+        let begins = !self.is_stopping();
+        if begins {
+            self.recorder.record(EventKind::StageStarted { stage: stage.name })?;
+        }
+        let mut chains: Vec<(Option<&NodeName>, Vec<&Step>)> = Vec::new();
+        let mut places: HashMap<Option<&NodeName>, usize> = HashMap::new();
+        for step in &stage.steps {
+            let place = *places.entry(step.node.as_ref()).or_insert_with(|| {
+                chains.push((step.node.as_ref(), Vec::new()));
+                chains.len() - 1
+            });
+            if let Some((_, steps)) = chains.get_mut(place) {
+                steps.push(step);
+            }
+        }
+        let width = stage.max_unavailable.min(self.run.parallel).max(1);
+        let mut running = futures::stream::iter(chains)
+            .map(|(node, steps)| self.run_chain(stage, node, steps))
+            .buffer_unordered(width);
+        while let Some(result) = running.next().await {
+            result?;
+        }
+        if begins {
+            self.recorder.record(EventKind::StageFinished { stage: stage.name })?;
+        }
+        Ok(())
+    }
+
+    /// Runs the steps of one node.
+    async fn run_chain(
+        &self,
+        stage: &Stage,
+        node: Option<&NodeName>,
+        steps: Vec<&Step>,
+    ) -> Result<(), JournalError> {
+        let mut seat = step::Seat::default();
+        let mut own_failure = None;
+        for planned in steps {
+            let finished = |outcome| EventKind::StepFinished {
+                stage: stage.name,
+                step: planned.id.clone(),
+                node: node.cloned(),
+                outcome,
+            };
+            if let Some(reason) = own_failure.clone().or_else(|| self.why_not_run()) {
+                self.recorder.record(finished(Outcome::NotRun { reason }))?;
+                continue;
+            }
+            self.recorder.record(EventKind::StepStarted {
+                stage: stage.name,
+                step: planned.id.clone(),
+                node: node.cloned(),
+            })?;
+            let outcome = match self.perform(step::Turn { stage: stage.name, step: planned }, &mut seat).await
+            {
+                Ok(outcome) => outcome,
+                Err(StepError { error, hint }) => {
+                    self.failed.store(true, Ordering::SeqCst);
+                    own_failure = Some("an earlier step of this node failed".to_owned());
+                    Outcome::Failed { error, hint }
+                }
+            };
+            self.recorder.record(finished(outcome))?;
+        }
+        seat.close().await;
+        Ok(())
+    }
+
+    /// Returns why a step does not begin any more.
+    fn why_not_run(&self) -> Option<String> {
+        if self.run.operator.is_cancelled() {
+            return Some("the operator stopped the run".to_owned());
+        }
+        let failed = self.failed.load(Ordering::SeqCst);
+        failed.then(|| "a step on another node or of an earlier stage failed".to_owned())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.why_not_run().is_some()
+    }
+
+    /// Records the end of the run.
+    fn finish(self) -> Result<RunState, JournalError> {
+        let (done, failed, not_run) = self.recorder.state().counts();
+        let unhandled = !self.run.plan.not_handled.is_empty();
+        let (outcome, exit_status) = match (failed, not_run, unhandled) {
+            (0, 0, false) => (RunOutcome::Done, 0),
+            (0, 0, true) => (RunOutcome::Done, 1),
+            (_, _, _) if self.run.operator.is_cancelled() => (RunOutcome::Cancelled, 130),
+            _ => (RunOutcome::Failed, 1),
+        };
+        let run = self.run.name.clone();
+        self.recorder.record(EventKind::RunFinished { run, outcome, done, failed, not_run, exit_status })?;
+        Ok(self.recorder.state())
+    }
+}

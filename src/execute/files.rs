@@ -1,0 +1,222 @@
+use std::io::Read as _;
+
+use jiff::SignedDuration;
+use zeroize::Zeroizing;
+
+use super::step::{Place, Seat};
+use super::{Execution, StepError};
+use crate::command::{Command, quote};
+use crate::event::Outcome;
+use crate::facts::{Observation, bundle_names};
+use crate::inventory::NodeName;
+use crate::pki::{KUBE_ADMIN, KUBE_CA, KeyPair, Location, Signer, issue_kube_admin, new_rsa_key};
+use crate::plan::{FileCopy, KubeAdminSource};
+
+/// A kube-admin pair that certroll makes for the legacy bundle serves one rotation (design: 30 days).
+const KUBE_ADMIN_VALIDITY: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// A file on its way: its name, and what it holds.
+type Parcel = (String, Zeroizing<Vec<u8>>);
+
+impl Execution<'_> {
+    /// Adds copies of files of the same node.
+    pub(super) async fn copy_files(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
+        let printed = self.run_commands(place, None).await?;
+        self.added(place, &printed).await
+    }
+
+    /// Adds copies of files of a control plane node.
+    pub(super) async fn bring_files(
+        &self,
+        place: &Place<'_>,
+        from: &NodeName,
+        copies: &[FileCopy],
+    ) -> Result<Outcome, StepError> {
+        let sources: Vec<&str> = copies.iter().map(|copy| copy.source.as_str()).collect();
+        let found = self.fetch(from, &sources).await?;
+        let parcels = copies.iter().map(|copy| {
+            let (_, content) = found
+                .iter()
+                .find(|(path, _)| *path == copy.source)
+                .ok_or_else(|| StepError::new(format!("{from} did not send `{}`", copy.source)))?;
+            Ok((file_name(&copy.destination).to_owned(), content.clone()))
+        });
+        let parcels = parcels.collect::<Result<Vec<Parcel>, StepError>>()?;
+        self.deliver(place, &parcels).await
+    }
+
+    /// Adds the kube-admin pair.
+    pub(super) async fn add_kube_admin(
+        &self,
+        place: &Place<'_>,
+        source: &KubeAdminSource,
+    ) -> Result<Outcome, StepError> {
+        let names = [format!("{KUBE_ADMIN}.pem"), format!("{KUBE_ADMIN}-key.pem")];
+        let parcels = match source {
+            KubeAdminSource::Node { node, directory } => {
+                let paths = names.clone().map(|name| format!("{directory}/{name}"));
+                let found = self.fetch(node, &[paths[0].as_str(), paths[1].as_str()]).await?;
+                found.into_iter().map(|(path, content)| (file_name(&path).to_owned(), content)).collect()
+            }
+            KubeAdminSource::Made { signer, directory } => {
+                let pair =
+                    self.kube_admin.get_or_try_init(|| self.make_kube_admin(signer, directory)).await?;
+                let certificate = Zeroizing::new(pair.certificate.to_pem().into_bytes());
+                let key = Zeroizing::new(pair.key_pem.as_bytes().to_vec());
+                names.into_iter().zip([certificate, key]).collect::<Vec<Parcel>>()
+            }
+        };
+        self.deliver(place, &parcels).await
+    }
+
+    /// Makes the kube-admin pair with the CA's key of a control plane node, which is read, used and wiped.
+    async fn make_kube_admin(&self, signer: &NodeName, directory: &str) -> Result<KeyPair, StepError> {
+        let certificate_path = format!("{directory}/{KUBE_CA}.pem");
+        let key_path = format!("{directory}/{KUBE_CA}-key.pem");
+        let found = self.fetch(signer, &[&certificate_path, &key_path]).await?;
+        let content = |path: &str| found.iter().find(|(name, _)| name == path).map(|(_, content)| content);
+        let (Some(certificate), Some(key)) = (content(&certificate_path), content(&key_path)) else {
+            return Err(StepError::new(format!("{signer} did not send kube-ca's pair")));
+        };
+        let failed = |error: crate::pki::IssueError| StepError::new(format!("{signer}: {error}"));
+        let key = std::str::from_utf8(key).map_err(|_| StepError::new(format!("`{key_path}` is not PEM")))?;
+        let authority = Signer::new(certificate, key).map_err(failed)?;
+        if self.run.plan.kube_ca.as_ref() != Some(&authority.certificate().sha256) {
+            return Err(StepError::new(format!(
+                "kube-ca on {signer} is not the CA that the plan was made for"
+            ))
+            .hint("make a new plan"));
+        }
+        let new_key = tokio::task::spawn_blocking(new_rsa_key)
+            .await
+            .map_err(|error| StepError::new(error.to_string()))?
+            .map_err(failed)?;
+        let now = self.run.clock.now();
+        issue_kube_admin(&authority, new_key, random_serial()?, KUBE_ADMIN_VALIDITY, now).map_err(failed)
+    }
+
+    /// Reads files of another node, as root, over its own connection.
+    async fn fetch(&self, from: &NodeName, paths: &[&str]) -> Result<Vec<Parcel>, StepError> {
+        let source = self.run.gatherer.inventory().node(from);
+        let planned = self.run.facts.node(from).and_then(|node| node.observation());
+        let (Some(node), Some(planned)) = (source, planned) else {
+            return Err(StepError::new(format!("{from} was not seen")));
+        };
+        let mut seat = Seat::default();
+        let session = self.session(node, &mut seat).await.map_err(|error| error.about(from))?;
+        let words: Vec<String> = paths.iter().map(|path| quote(path.trim_start_matches('/'))).collect();
+        let command = Command::new(format!("tar -C / -cf - {}", words.join(" ")));
+        let result = session.run(&command, &planned.access, &node.docker_socket).await;
+        seat.close().await;
+        let output =
+            result.map_err(|error| StepError { error: format!("{from}: {error}"), hint: error.hint() })?;
+        if !output.succeeded() {
+            return Err(StepError::new(format!("{from}: {}", output.stderr_text())));
+        }
+        unpack(&output.stdout)
+            .map_err(|error| StepError::new(format!("{from}: the archive is damaged: {error}")))
+    }
+
+    /// Sends files to the node of a step.
+    async fn deliver(&self, place: &Place<'_>, parcels: &[Parcel]) -> Result<Outcome, StepError> {
+        let archive = pack(parcels).map_err(|error| StepError::new(error.to_string()))?;
+        let printed = self.run_commands(place, Some(archive)).await?;
+        self.added(place, &printed).await
+    }
+
+    /// Looks at the bundle again: every pair that is whole now must belong together.
+    async fn added(&self, place: &Place<'_>, printed: &str) -> Result<Outcome, StepError> {
+        let observation = self.observe(place).await?;
+        let names = bundle_names(self.run.gatherer.inventory());
+        if let Some(file) =
+            names.iter().find(|file| observation.key_matches(Location::Tmp, &file.name) == Some(false))
+        {
+            return Err(StepError::new(format!(
+                "`.tmp/{0}.pem` does not belong to `.tmp/{0}-key.pem`",
+                file.name
+            ))
+            .hint("the backup holds the folder as it was; nothing was overwritten"));
+        }
+        self.authority_is_one(&observation)?;
+        let added = printed.lines().filter(|line| line.starts_with("added ")).count();
+        let kept = printed.lines().filter(|line| line.starts_with("kept ")).count();
+        Ok(match (added, kept) {
+            (0, kept) => Outcome::Unneeded { message: format!("all {kept} files are there already") },
+            (added, 0) => Outcome::Done { message: format!("{added} files added") },
+            (added, kept) => {
+                Outcome::Done { message: format!("{added} files added, {kept} were there already") }
+            }
+        })
+    }
+
+    /// rke will sign with the kube-ca of the bundle: it must be the cluster's.
+    fn authority_is_one(&self, observation: &Observation) -> Result<(), StepError> {
+        let bundled = observation.certificate(Location::Tmp, KUBE_CA).map(|authority| &authority.sha256);
+        if bundled.is_some() && bundled != self.run.plan.kube_ca.as_ref() {
+            return Err(StepError::new("`.tmp/kube-ca.pem` is not the cluster's CA"));
+        }
+        Ok(())
+    }
+}
+
+impl StepError {
+    /// Says of which node an error speaks.
+    fn about(self, node: &NodeName) -> Self {
+        Self { error: format!("{node}: {}", self.error), hint: self.hint }
+    }
+}
+
+/// Returns a serial number as RKE has them: random, positive, of at most 63 bits.
+fn random_serial() -> Result<u64, StepError> {
+    let mut bytes = [0; 8];
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.secure_random.fill(&mut bytes).map_err(|_| StepError::new("no random numbers can be had"))?;
+    Ok(u64::from_be_bytes(bytes) >> 1)
+}
+
+/// Returns the last part of a path.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Returns an archive of files that root alone may read.
+fn pack(parcels: &[Parcel]) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    // The whole buffer is reserved at once: one that grows would leave copies of keys behind.
+    let size: usize = parcels.iter().map(|(_, content)| content.len() + 2048).sum();
+    let mut archive = tar::Builder::new(WipedWriter(Zeroizing::new(Vec::with_capacity(size + 4096))));
+    for (name, content) in parcels {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name, content.as_slice())?;
+    }
+    Ok(archive.into_inner()?.0)
+}
+
+/// Returns the files of an archive, with full paths.
+fn unpack(archive: &[u8]) -> std::io::Result<Vec<Parcel>> {
+    let mut parcels = Vec::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let path = format!("/{}", entry.path()?.display());
+        let mut content = Zeroizing::new(Vec::with_capacity(entry.size() as usize));
+        entry.read_to_end(&mut content)?;
+        parcels.push((path, content));
+    }
+    Ok(parcels)
+}
+
+/// A buffer that is wiped, as a writer.
+struct WipedWriter(Zeroizing<Vec<u8>>);
+
+impl std::io::Write for WipedWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

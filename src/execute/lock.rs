@@ -1,0 +1,161 @@
+use jiff::Timestamp;
+
+use crate::command::{Command, quote};
+use crate::facts::{Facts, LockHolder, NodeFacts, Observation};
+use crate::gather::Gatherer;
+use crate::inventory::NodeName;
+use crate::transport::TransportError;
+
+/// Why the lock of a cluster was not taken; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another run holds it.
+    #[error("run {} of {} (process {}) holds the lock on {node} since {}", holder.run, holder.owner, holder.pid, holder.since)]
+    Held {
+        /// On which node.
+        node: NodeName,
+        /// Who holds it.
+        holder: LockHolder,
+    },
+    /// A node could not be asked.
+    #[error("the lock on {node} could not be taken")]
+    Transport {
+        /// The node.
+        node: NodeName,
+        /// What went wrong.
+        source: Box<TransportError>,
+    },
+    /// The node refused.
+    #[error("the lock on {node} could not be taken: {said}")]
+    Refused {
+        /// The node.
+        node: NodeName,
+        /// What it said.
+        said: String,
+    },
+}
+
+impl LockError {
+    /// Returns the way out.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Held { holder, .. } => {
+                Some(format!("wait for it; if it is certainly dead, `--break-lock {}`", holder.run))
+            }
+            Self::Transport { source, .. } => source.hint(),
+            Self::Refused { .. } => None,
+        }
+    }
+}
+
+/// The status of the script when somebody else has the lock.
+const HELD: u32 = 75;
+
+/// Takes the lock of a cluster on some nodes, or on none of them.
+pub async fn take(
+    gatherer: &Gatherer,
+    facts: &Facts,
+    nodes: &[NodeName],
+    holder: &LockHolder,
+    break_lock: Option<&str>,
+) -> Result<(), LockError> {
+    let mut taken: Vec<NodeName> = Vec::new();
+    for name in nodes {
+        let Some((node, seen)) = seen(facts, name) else { continue };
+        let script = take_script(&seen.kubernetes_directory, holder, break_lock);
+        if let Err(error) = run(gatherer, node, seen, script).await {
+            release(gatherer, facts, &taken, holder).await;
+            return Err(error);
+        }
+        taken.push(name.clone());
+    }
+    Ok(())
+}
+
+/// Gives the lock back where this run still holds it, and returns the nodes where it could not.
+pub async fn release(
+    gatherer: &Gatherer,
+    facts: &Facts,
+    nodes: &[NodeName],
+    holder: &LockHolder,
+) -> Vec<NodeName> {
+    let mut kept = Vec::new();
+    for name in nodes {
+        let Some((node, seen)) = seen(facts, name) else { continue };
+        let script = release_script(&seen.kubernetes_directory, holder);
+        if run(gatherer, node, seen, script).await.is_err() {
+            kept.push(name.clone());
+        }
+    }
+    kept
+}
+
+fn seen<'a>(facts: &'a Facts, name: &NodeName) -> Option<(&'a NodeFacts, &'a Observation)> {
+    let node = facts.node(name)?;
+    Some((node, node.observation()?))
+}
+
+/// The file is made with `noclobber`, so that of two runs exactly one makes it.
+fn take_script(directory: &str, holder: &LockHolder, break_lock: Option<&str>) -> String {
+    let text = quote(&document(holder));
+    let removal = break_lock.map(|run| remove_if_held_by(run)).unwrap_or_default();
+    format!(
+        "set -u\n\
+         umask 077\n\
+         cd {} || exit 1\n\
+         mkdir -p .certroll && chmod 700 .certroll && cd .certroll || exit 1\n\
+         {removal}\
+         if (set -C; printf '%s\\n' {text} > lock) 2>/dev/null; then sync; exit 0; fi\n\
+         if [ -f lock ]; then cat lock; exit {HELD}; fi\n\
+         echo 'the file cannot be made' >&2\n\
+         exit 1",
+        quote(directory)
+    )
+}
+
+fn release_script(directory: &str, holder: &LockHolder) -> String {
+    format!("cd {}/.certroll || exit 0\n{}exit 0", quote(directory), remove_if_held_by(&holder.run))
+}
+
+/// Removes the lock of one run and of no other.
+fn remove_if_held_by(run: &str) -> String {
+    let pattern = quote(&format!("\"run\":\"{run}\""));
+    format!("if [ -f lock ]; then case $(cat lock) in *{pattern}*) rm -f lock ;; esac; fi\n")
+}
+
+/// Returns the lock's file: one line of JSON.
+fn document(holder: &LockHolder) -> String {
+    serde_json::to_string(holder).unwrap_or_default()
+}
+
+/// Returns who takes the lock.
+pub(crate) fn holder(run: &str, owner: &str, since: Timestamp) -> LockHolder {
+    LockHolder {
+        run: run.to_owned(),
+        owner: owner.to_owned(),
+        pid: std::process::id(),
+        since: since.to_string(),
+    }
+}
+
+async fn run(
+    gatherer: &Gatherer,
+    node: &NodeFacts,
+    seen: &Observation,
+    script: String,
+) -> Result<(), LockError> {
+    let Some(target) = gatherer.inventory().node(&node.name) else { return Ok(()) };
+    let failed = |source| LockError::Transport { node: node.name.clone(), source: Box::new(source) };
+    let session = gatherer.connect(target).await.map_err(failed)?;
+    let result = session.run(&Command::new(script), &seen.access, &target.docker_socket).await;
+    session.close().await;
+    let output = result.map_err(failed)?;
+    match output.status {
+        Some(0) => Ok(()),
+        Some(HELD) => Err(LockError::Held {
+            node: node.name.clone(),
+            holder: crate::facts::probe::lock_holder(&output.stdout_text()),
+        }),
+        _ => Err(LockError::Refused { node: node.name.clone(), said: output.stderr_text() }),
+    }
+}

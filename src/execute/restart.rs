@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::step::{Place, poll_interval};
+use super::verify::unchanged;
+use super::{Execution, StepError};
+use crate::command::{Command, quote};
+use crate::event::Outcome;
+use crate::facts::{Observation, restart_reason};
+use crate::gather::component_health;
+use crate::plan::{CertificateBefore, Guard, HEALTH_TIMEOUT};
+
+/// A component that somebody else has restarted just now is given this long to become healthy before it is restarted again.
+const GRACE: Duration = Duration::from_secs(30);
+
+impl Execution<'_> {
+    /// Restarts the containers of a step that need it, one after the other, each waited for.
+    pub(super) async fn restart(
+        &self,
+        place: &Place<'_>,
+        containers: &[String],
+        guard: &Guard,
+    ) -> Result<Outcome, StepError> {
+        let needy = match guard {
+            Guard::Always => containers.to_vec(),
+            Guard::IfNeeded { patience, before } => self.needy(place, containers, *patience, before).await?,
+        };
+        if needy.is_empty() {
+            let message =
+                format!("{} use the present certificates and are healthy", containers.join(" and "));
+            return Ok(Outcome::Unneeded { message });
+        }
+        for container in &needy {
+            self.progress(place.turn, format!("restarting {container}"));
+            let restart = crate::plan::restart_command(container);
+            self.run_command(place, restart).await?;
+            self.wait_until_healthy(place, container).await?;
+        }
+        Ok(Outcome::Done { message: format!("{} restarted and healthy", needy.join(" and ")) })
+    }
+
+    /// Returns the containers that need a restart, after the node's own agent had its time.
+    async fn needy(
+        &self,
+        place: &Place<'_>,
+        containers: &[String],
+        patience: Duration,
+        before: &[CertificateBefore],
+    ) -> Result<Vec<String>, StepError> {
+        let began = Instant::now();
+        loop {
+            let observation = self.observe(place).await?;
+            let needy = reasons(&observation, containers);
+            let old = unchanged(&observation, before);
+            if old.is_ok() && needy.is_empty() {
+                return Ok(Vec::new());
+            }
+            let is_stale = needy.iter().any(|(container, _)| {
+                observation.container(container).is_none_or(|found| observation.is_stale(found))
+            });
+            let limit = if old.is_err() || is_stale { patience } else { patience.max(GRACE) };
+            if began.elapsed() >= limit || self.run.operator.is_cancelled() {
+                return match old {
+                    Ok(()) => Ok(needy.into_iter().map(|(container, _)| container).collect()),
+                    Err(reason) => Err(StepError::new(format!("{reason}, after {} s", began.elapsed().as_secs()))
+                        .hint("is the Rancher agent of this node connected? `docker logs` of cattle-node-agent and share-mnt tell")),
+                };
+            }
+            let waits_for = match (&old, needy.first()) {
+                (Err(reason), _) => reason.clone(),
+                (Ok(()), Some((container, reason))) => format!("{container} {reason}"),
+                (Ok(()), None) => String::new(),
+            };
+            let left = limit.saturating_sub(began.elapsed()).as_secs();
+            self.progress(
+                place.turn,
+                format!("waiting for the node's own agent, at most {left} s: {waits_for}"),
+            );
+            self.run.operator.wait_unless_cancelled(poll_interval(limit)).await;
+        }
+    }
+
+    /// Waits until a component answers well after its restart.
+    async fn wait_until_healthy(&self, place: &Place<'_>, container: &str) -> Result<(), StepError> {
+        let Ok(service) = container.parse() else { return Ok(()) };
+        let version = self.run.gatherer.inventory().kubernetes_version.as_deref();
+        let began = Instant::now();
+        loop {
+            let health = component_health(service, place.session, version).await;
+            match health.healthy {
+                Some(true) => return Ok(()),
+                _ if began.elapsed() < HEALTH_TIMEOUT && !self.run.operator.is_cancelled() => {
+                    self.progress(place.turn, format!("{container}: waiting for {}", health.detail));
+                    self.run.operator.wait_unless_cancelled(Duration::from_secs(1)).await;
+                }
+                _ => {
+                    let waited = began.elapsed().as_secs();
+                    let log = self.last_log_lines(place, container).await;
+                    return Err(StepError::new(format!(
+                        "{container} is not healthy {waited} s after its restart: {}{log}",
+                        health.detail
+                    ))
+                    .hint(format!("put it right on the node (`docker logs {container}`), then plan again")));
+                }
+            }
+        }
+    }
+
+    /// Returns the end of a container's log, for a message.
+    async fn last_log_lines(&self, place: &Place<'_>, container: &str) -> String {
+        let command = Command::new(format!("docker logs --tail 3 {} 2>&1", quote(container)));
+        match self.run_command(place, command).await {
+            Ok(lines) if !lines.trim().is_empty() => {
+                format!("; last lines of its log: {}", lines.trim().lines().collect::<Vec<_>>().join(" | "))
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// Returns the containers that need a restart, with why.
+fn reasons(observation: &Observation, containers: &[String]) -> Vec<(String, String)> {
+    let needy = containers.iter().filter_map(|name| Some((name.clone(), restart_reason(observation, name)?)));
+    needy.collect()
+}

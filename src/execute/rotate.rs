@@ -1,0 +1,205 @@
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::step::Turn;
+use super::verify::unchanged;
+use super::{Execution, StepError};
+use crate::event::{EventKind, Outcome};
+use crate::inventory::Node;
+use crate::pki::Service;
+use crate::plan::{Action, CertificateBefore};
+use crate::rancher::{RancherError, Rotation, rotation_state};
+
+/// How often Rancher is asked how far it is.
+const RANCHER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the nodes are looked at while the operator rotates.
+const OPERATOR_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Execution<'_> {
+    /// Has Rancher rotate, and waits until it says that it is done.
+    pub(super) async fn rotate_by_rancher(
+        &self,
+        turn: Turn<'_>,
+        cluster_id: &str,
+        service: Option<Service>,
+        timeout: Duration,
+    ) -> Result<Outcome, StepError> {
+        let Some(client) = &self.run.rancher else { return Err(StepError::new("Rancher is not known")) };
+        let began = Instant::now();
+        let deadline = began + timeout;
+        let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
+        if cluster.rotation_flag.is_some() {
+            self.progress(turn, "Rancher has a rotation to do already: waiting for that one");
+        } else {
+            client.rotate_certificates(&cluster, service).await.map_err(|error| step_error(&error))?;
+        }
+        let mut last = String::new();
+        loop {
+            let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
+            let message = match rotation_state(&cluster) {
+                Rotation::Finished => {
+                    let message = format!("Rancher is done after {} s", began.elapsed().as_secs());
+                    return Ok(Outcome::Done { message });
+                }
+                Rotation::Running { message } => format!("Rancher: {message}"),
+                Rotation::Failing { message } => format!("Rancher failed and tries again: {message}"),
+                Rotation::Idle => format!("Rancher: the cluster is {}", cluster.state),
+            };
+            if message != last {
+                self.progress(turn, message.clone());
+                last = message;
+            }
+            if Instant::now() >= deadline {
+                let minutes = timeout.as_secs() / 60;
+                return Err(StepError::new(format!("Rancher is not done after {minutes} min; its last word: {last}"))
+                    .hint("Rancher goes on trying by itself; `certroll check` shows what the nodes have. Put right what it complains of, then plan again"));
+            }
+            if self.run.operator.is_cancelled() {
+                return Err(StepError::new("the operator stopped the run; Rancher goes on by itself"));
+            }
+            self.run.operator.wait_unless_cancelled(RANCHER_INTERVAL).await;
+        }
+    }
+
+    /// Asks Rancher until it answers: it restarts at times, and is busy at others.
+    async fn persist<T, F>(
+        &self,
+        turn: Turn<'_>,
+        deadline: Instant,
+        ask: impl Fn() -> F,
+    ) -> Result<T, StepError>
+    where
+        F: Future<Output = Result<T, RancherError>>,
+    {
+        let mut pause = RANCHER_INTERVAL;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error)
+                    if error.is_transient()
+                        && Instant::now() < deadline
+                        && !self.run.operator.is_cancelled() =>
+                {
+                    self.progress(turn, format!("waiting for Rancher: {}", chain(&error)));
+                    self.run.operator.wait_unless_cancelled(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(30));
+                }
+                Err(error) => return Err(step_error(&error)),
+            }
+        }
+    }
+
+    /// Asks the operator to rotate, and waits until the nodes show new certificates, twice running.
+    pub(super) async fn rotate_by_operator(
+        &self,
+        turn: Turn<'_>,
+        instructions: &[String],
+        timeout: Duration,
+        before: &[CertificateBefore],
+    ) -> Result<Outcome, StepError> {
+        let began = Instant::now();
+        let until = self.run.clock.now() + SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
+        let asked = EventKind::WaitingForOperator {
+            step: step.id.clone(),
+            instructions: instructions.to_vec(),
+            until,
+        };
+        self.recorder.record(asked).map_err(|error| StepError::new(error.to_string()))?;
+        let mut changed_before = false;
+        loop {
+            let waits_for = self.unchanged_nodes(before).await;
+            if waits_for.is_none() && changed_before {
+                let message =
+                    format!("the nodes show new certificates after {} s", began.elapsed().as_secs());
+                return Ok(Outcome::Done { message });
+            }
+            changed_before = waits_for.is_none();
+            if began.elapsed() >= timeout {
+                let reason = waits_for.unwrap_or_default();
+                return Err(StepError::new(format!(
+                    "nobody rotated within {} min: {reason}",
+                    timeout.as_secs() / 60
+                ))
+                .hint("when it is done, plan and apply again; `--wait 2h` waits longer"));
+            }
+            if self.run.operator.is_cancelled() {
+                return Err(StepError::new("the operator stopped the run"));
+            }
+            let message = waits_for.unwrap_or_else(|| "new certificates seen, looking once more".to_owned());
+            self.progress(turn, message);
+            self.run.operator.wait(OPERATOR_INTERVAL).await;
+        }
+    }
+
+    /// Says which nodes do not show new certificates yet.
+    async fn unchanged_nodes(&self, before: &[CertificateBefore]) -> Option<String> {
+        let inventory = self.run.gatherer.inventory();
+        let nodes: Vec<&Node> = inventory
+            .nodes
+            .iter()
+            .filter(|node| before.iter().any(|certificate| certificate.node == node.name))
+            .collect();
+        let facts = self.run.gatherer.gather(&nodes, |_| {}).await;
+        let waiting: Vec<String> = facts
+            .nodes
+            .iter()
+            .filter_map(|node| {
+                let own: Vec<CertificateBefore> =
+                    before.iter().filter(|certificate| certificate.node == node.name).cloned().collect();
+                let reason = match &node.result {
+                    Ok(observation) => unchanged(observation, &own).err()?,
+                    Err(unseen) => unseen.error.clone(),
+                };
+                Some(format!("{}: {reason}", node.name))
+            })
+            .collect();
+        (!waiting.is_empty()).then(|| waiting.join("; "))
+    }
+
+    /// Returns the cluster's id in Rancher, where this run knows Rancher.
+    pub(super) fn rancher_cluster(&self) -> Option<&str> {
+        self.run.plan.steps().find_map(|step| match &step.action {
+            Action::RotateByRancher { cluster_id, .. } => Some(cluster_id.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Returns Rancher's word for a node; `None` where Rancher does not know it.
+    pub(super) async fn rancher_node_state(
+        &self,
+        node: &Node,
+        cluster_id: &str,
+    ) -> Result<Option<String>, StepError> {
+        let Some(client) = &self.run.rancher else { return Ok(None) };
+        let nodes = client.nodes(cluster_id).await.map_err(|error| step_error(&error))?;
+        let known_as = [node.name.as_str(), node.address.as_str(), node.internal_address.as_str()];
+        let found = nodes.into_iter().find(|candidate| is_named(candidate, known_as));
+        Ok(found.map(|found| found.state))
+    }
+}
+
+/// Returns whether one of the names is the one that Rancher has for a node.
+fn is_named(candidate: &crate::rancher::RancherNode, names: [&str; 3]) -> bool {
+    let same = |known: &str| names.iter().any(|name| name.eq_ignore_ascii_case(known));
+    same(&candidate.name) || candidate.addresses.iter().any(|address| same(address))
+}
+
+/// Returns an error of Rancher's as that of a step.
+fn step_error(error: &RancherError) -> StepError {
+    StepError { error: chain(error), hint: error.hint() }
+}
+
+/// Returns an error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

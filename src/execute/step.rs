@@ -1,0 +1,181 @@
+use std::time::Duration;
+
+use super::{Execution, StepError};
+use crate::command::Command;
+use crate::event::{EventKind, Outcome};
+use crate::facts::Observation;
+use crate::inventory::Node;
+use crate::plan::{Action, RUN_VARIABLE, StageName, Step, moved_of_node};
+use crate::transport::Session;
+
+/// The connection that the steps of one node share, made when the first of them needs it.
+#[derive(Default)]
+pub(super) struct Seat {
+    session: Option<Session>,
+}
+
+impl Seat {
+    /// Closes the connection, if there is one.
+    pub(super) async fn close(self) {
+        if let Some(session) = self.session {
+            session.close().await;
+        }
+    }
+}
+
+/// A step whose turn it is, in its stage.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) stage: StageName,
+    pub(super) step: &'a Step,
+}
+
+/// A step with what it needs of its node.
+pub(super) struct Place<'a> {
+    pub(super) turn: Turn<'a>,
+    pub(super) node: &'a Node,
+    /// What was seen when the plan was made: directory and access.
+    pub(super) planned: &'a Observation,
+    pub(super) session: &'a Session,
+}
+
+impl Execution<'_> {
+    /// Does what a step says.
+    pub(super) async fn perform(&self, turn: Turn<'_>, seat: &mut Seat) -> Result<Outcome, StepError> {
+        let step = turn.step;
+        match &step.action {
+            Action::RotateByRancher { cluster_id, service, timeout, .. } => {
+                return Box::pin(self.rotate_by_rancher(turn, cluster_id, *service, *timeout)).await;
+            }
+            Action::RotateByOperator { instructions, timeout, before } => {
+                return Box::pin(self.rotate_by_operator(turn, instructions, *timeout, before)).await;
+            }
+            _ => {}
+        }
+        let inventory = self.run.gatherer.inventory();
+        let node = step.node.as_ref().and_then(|name| inventory.node(name));
+        let planned = step.node.as_ref().and_then(|name| self.run.facts.node(name)?.observation());
+        let (Some(node), Some(planned)) = (node, planned) else {
+            return Err(StepError::new("the node of this step was not seen"));
+        };
+        let session = self.session(node, seat).await?;
+        let place = Place { turn, node, planned, session: &session };
+        Box::pin(self.perform_on_node(&place)).await
+    }
+
+    async fn perform_on_node(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
+        match &place.turn.step.action {
+            Action::Preflight => self.preflight(place).await,
+            Action::Backup => {
+                self.run_commands(place, None).await?;
+                let folder = format!("{}/.certroll/{}", place.planned.kubernetes_directory, self.run.name);
+                Ok(Outcome::Done { message: format!("saved and compared: {folder}/backup.tar") })
+            }
+            Action::CopyFiles { .. } => self.copy_files(place).await,
+            Action::BringFiles { from, copies, .. } => self.bring_files(place, from, copies).await,
+            Action::AddKubeAdmin { source, .. } => self.add_kube_admin(place, source).await,
+            Action::Confirm { before, timeout } => self.confirm(place, before, *timeout).await,
+            Action::Restart { containers, guard } => self.restart(place, containers, guard).await,
+            Action::RestartAgent { container } => {
+                self.run_commands(place, None).await?;
+                Ok(Outcome::Done { message: format!("{container} restarted") })
+            }
+            Action::Verify { before, timeout } => self.verify(place, before, *timeout).await,
+            Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => {
+                Err(StepError::new("a rotation is not a step of one node"))
+            }
+        }
+    }
+
+    /// Returns the node's connection, made anew where there is none or it has dropped.
+    pub(super) async fn session(&self, node: &Node, seat: &mut Seat) -> Result<Session, StepError> {
+        if let Some(session) = seat.session.as_ref().filter(|session| !session.is_closed()) {
+            return Ok(session.clone());
+        }
+        let session = self
+            .run
+            .gatherer
+            .connect(node)
+            .await
+            .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
+        seat.session = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Looks at the node again: what the plan was made from must still be so.
+    async fn preflight(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
+        let observation = self.observe(place).await?;
+        if let Some(error) = &observation.docker_error {
+            return Err(StepError::new(format!("docker does not answer: {error}")));
+        }
+        if moved_of_node(&self.run.plan, place.node, &observation) {
+            return Err(
+                StepError::new("the node has changed since the plan was made").hint("make a new plan")
+            );
+        }
+        Ok(Outcome::Done { message: "as it was when the plan was made".to_owned() })
+    }
+
+    /// Looks at the node of a step.
+    pub(super) async fn observe(&self, place: &Place<'_>) -> Result<Observation, StepError> {
+        self.run
+            .gatherer
+            .observe(place.node, place.session)
+            .await
+            .map_err(|unseen| StepError { error: unseen.error, hint: unseen.hint })
+    }
+
+    /// Runs the commands of a step's action, the first of them with a standard input, and returns what they printed.
+    pub(super) async fn run_commands(
+        &self,
+        place: &Place<'_>,
+        stdin: Option<zeroize::Zeroizing<Vec<u8>>>,
+    ) -> Result<String, StepError> {
+        let mut printed = String::new();
+        let mut stdin = stdin;
+        for command in place.turn.step.action.commands(place.planned) {
+            let command = match stdin.take() {
+                Some(stdin) => command.with_stdin(stdin),
+                None => command,
+            };
+            printed.push_str(&self.run_command(place, command).await?);
+        }
+        Ok(printed)
+    }
+
+    /// Runs one command as root on the node of a step, with the run's name in its environment.
+    pub(super) async fn run_command(&self, place: &Place<'_>, command: Command) -> Result<String, StepError> {
+        let script = format!("{RUN_VARIABLE}={}\n{}", self.run.name, command.script);
+        let command = Command { script, ..command };
+        let output = place
+            .session
+            .run(&command, &place.planned.access, &place.node.docker_socket)
+            .await
+            .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
+        if output.succeeded() {
+            return Ok(output.stdout_text().into_owned());
+        }
+        let status = output.status.map_or("no status".to_owned(), |status| format!("status {status}"));
+        let said = output.stderr_text();
+        let last =
+            said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ");
+        Err(StepError::new(format!("the command ended with {status}: {last}")))
+    }
+
+    /// Says what a step does now.
+    pub(super) fn progress(&self, turn: Turn<'_>, message: impl Into<String>) {
+        let kind = EventKind::StepProgress {
+            stage: turn.stage,
+            step: turn.step.id.clone(),
+            node: turn.step.node.clone(),
+            message: message.into(),
+        };
+        // Progress may be lost; a journal that cannot be written shows at the next lifecycle event.
+        let _ = self.recorder.record(kind);
+    }
+}
+
+/// Returns how long to wait between two looks of a wait: short waits are looked at more often.
+pub(super) fn poll_interval(limit: Duration) -> Duration {
+    (limit / 40).clamp(Duration::from_millis(250), Duration::from_secs(5))
+}

@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::step::{Place, poll_interval};
+use super::{Execution, StepError};
+use crate::event::Outcome;
+use crate::facts::{Facts, Observation, Thresholds, assess};
+use crate::finding::Severity;
+use crate::gather::facts_of;
+use crate::pki::{Fingerprint, Location};
+use crate::plan::CertificateBefore;
+
+impl Execution<'_> {
+    /// Waits until the certificates of a node have changed, and its ports serve them.
+    pub(super) async fn confirm(
+        &self,
+        place: &Place<'_>,
+        before: &[CertificateBefore],
+        timeout: Duration,
+    ) -> Result<Outcome, StepError> {
+        self.wait_until(place, timeout, |observation| {
+            unchanged(observation, before)?;
+            not_served(observation)
+        })
+        .await?;
+        Ok(Outcome::Done { message: "new certificates are on disk and served".to_owned() })
+    }
+
+    /// Waits until a node is what the plan wanted it to be.
+    pub(super) async fn verify(
+        &self,
+        place: &Place<'_>,
+        before: &[CertificateBefore],
+        timeout: Duration,
+    ) -> Result<Outcome, StepError> {
+        self.wait_until(place, timeout, |observation| {
+            unchanged(observation, before)?;
+            self.worst_finding(place, observation)
+        })
+        .await?;
+        self.wait_until_active(place, timeout).await?;
+        Ok(Outcome::Done { message: "certificates valid and served, components healthy".to_owned() })
+    }
+
+    /// Looks at a node until a predicate holds, and says meanwhile what it waits for.
+    async fn wait_until(
+        &self,
+        place: &Place<'_>,
+        timeout: Duration,
+        holds: impl Fn(&Observation) -> Result<(), String>,
+    ) -> Result<(), StepError> {
+        let began = Instant::now();
+        loop {
+            let observation = self.observe(place).await?;
+            let Err(reason) = holds(&observation) else { return Ok(()) };
+            if began.elapsed() >= timeout || self.run.operator.is_cancelled() {
+                let waited = began.elapsed().as_secs();
+                return Err(StepError::new(format!("{reason}, after {waited} s")).hint(format!(
+                    "`certroll check -n {}` shows all that is known of the node",
+                    place.node.name
+                )));
+            }
+            self.progress(place.turn, format!("waiting: {reason}"));
+            self.run.operator.wait_unless_cancelled(poll_interval(timeout)).await;
+        }
+    }
+
+    /// Returns the first thing that is wrong with a node.
+    fn worst_finding(&self, place: &Place<'_>, observation: &Observation) -> Result<(), String> {
+        let now = self.run.clock.now();
+        let facts = Facts { observed_at: now, nodes: vec![facts_of(place.node, Ok(observation.clone()))] };
+        let thresholds = Thresholds { now, expiring_within: SignedDuration::ZERO };
+        let findings = assess(self.run.gatherer.inventory(), &facts, &thresholds);
+        match findings.into_iter().find(|finding| finding.severity == Severity::Error) {
+            Some(finding) => Err(finding.message),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until Rancher calls the node active, where Rancher is known and knows the node.
+    async fn wait_until_active(&self, place: &Place<'_>, timeout: Duration) -> Result<(), StepError> {
+        let Some(cluster_id) = self.rancher_cluster() else { return Ok(()) };
+        let began = Instant::now();
+        loop {
+            let state = self.rancher_node_state(place.node, cluster_id).await;
+            match state {
+                Ok(None) => return Ok(()),
+                Ok(Some(state)) if state == "active" => return Ok(()),
+                Ok(Some(state)) if began.elapsed() >= timeout => {
+                    return Err(StepError::new(format!("Rancher still calls the node {state}"))
+                        .hint("look at the node in Rancher, and at the log of its agent"));
+                }
+                Ok(Some(state)) => {
+                    self.progress(place.turn, format!("waiting: Rancher calls the node {state}"));
+                }
+                Err(error) if began.elapsed() >= timeout => return Err(error),
+                Err(error) => self.progress(place.turn, format!("waiting: {}", error.error)),
+            }
+            if self.run.operator.is_cancelled() {
+                return Err(StepError::new("the operator stopped the run"));
+            }
+            self.run.operator.wait_unless_cancelled(poll_interval(timeout)).await;
+        }
+    }
+}
+
+/// Says which certificates are still what they were.
+pub(super) fn unchanged(observation: &Observation, before: &[CertificateBefore]) -> Result<(), String> {
+    let same = |certificate: &&CertificateBefore| {
+        let now: Option<&Fingerprint> =
+            observation.certificate(Location::Ssl, &certificate.name).map(|found| &found.sha256);
+        now.is_none_or(|now| *now == certificate.sha256)
+    };
+    let names: Vec<&str> = before.iter().filter(same).map(|certificate| certificate.name.as_str()).collect();
+    match names.as_slice() {
+        [] => Ok(()),
+        names => Err(format!("no new certificate yet for {}", names.join(", "))),
+    }
+}
+
+/// Says which ports do not serve what lies on disk.
+fn not_served(observation: &Observation) -> Result<(), String> {
+    let found = observation.served.iter().find(|served| served.matches_disk == Some(false));
+    match found {
+        Some(served) => Err(format!(
+            "{} on port {} serves another certificate than the one on disk",
+            served.service, served.port
+        )),
+        None => Ok(()),
+    }
+}
