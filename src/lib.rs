@@ -5,3 +5,4 @@
 pub mod command;
 pub mod finding;
 pub mod inventory;
+pub mod workstation;

@@ -39,7 +39,9 @@ impl<'t> Fields<'t> {
             }
             Value::Scalar(_) | Value::List(_) => {
                 Err(notes.refuse(located.place, format!("{name} is not a mapping"), |problem| {
-                    problem.label("`key: value` lines are expected")
+                    problem
+                        .label("`key: value` lines are expected")
+                        .with_hint("take the dash away, or indent the keys")
                 }))
             }
         }
@@ -140,7 +142,9 @@ impl<'t> Fields<'t> {
             Value::Scalar(value) => Ok(Text { value, place: item.place }),
             Value::List(_) | Value::Mapping(_) => {
                 let message = format!("an item of `{key}` of {} is not a text", self.name);
-                Err(notes.refuse(item.place, message, |problem| problem.label("a text is expected")))
+                Err(notes.refuse(item.place, message, |problem| {
+                    problem.label("a text is expected").with_hint("write one text an item")
+                }))
             }
         }
     }
@@ -174,12 +178,12 @@ impl<'t> Fields<'t> {
         }
     }
 
-    /// Returns the items of a list; none where it is absent.
-    pub(super) fn items(&self, key: &str, notes: &mut Notes<'_>) -> Result<&'t [Located], Noted> {
+    /// Returns the nodes of a list; none where it is absent.
+    pub(super) fn nodes(&self, key: &str, notes: &mut Notes<'_>) -> Result<&'t [Located], Noted> {
         let Some(entry) = self.entry(key) else { return Ok(&[]) };
         match &entry.value.value {
             Value::List(items) => Ok(items),
-            _ => Err(self.mistyped(entry, "a list", notes)),
+            _ => Err(self.mistyped(entry, "a list of nodes", notes)),
         }
     }
 
@@ -190,7 +194,9 @@ impl<'t> Fields<'t> {
             Value::Scalar(value) if expected == "a list" => problem
                 .label("a list is expected")
                 .with_hint(format!("write `{}: [{}]`", entry.key, listed(value))),
-            _ => problem.label(format!("{expected} is expected")),
+            _ => problem
+                .label(format!("{expected} is expected"))
+                .with_hint(format!("correct `{}`, or remove it", entry.key)),
         })
     }
 }

@@ -487,7 +487,7 @@ static NODE_DRAIN: Level = Level {
     base: None,
 };
 
-static SYSTEM_IMAGES: Level = Level {
+pub(super) static SYSTEM_IMAGES: Level = Level {
     noun: "`system_images`",
     free: &[
         "etcd",
