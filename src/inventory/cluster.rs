@@ -14,8 +14,6 @@ use super::tree::{self, Located, Value};
 use super::{InvalidInventory, Inventory, MaxUnavailable, Parsed, Problem, Role, keys, schema};
 use crate::finding::Finding;
 
-/// Bytes of a text that is read: a file of 5,000 nodes has a tenth of it.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// What messages call the top of the file.
 const FILE: &str = "the file";
 /// The key beneath which Rancher's "Edit as YAML" has the cluster.
@@ -31,8 +29,8 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Reads a file.
 pub(super) fn parse(text: &str, name: &str) -> Result<Parsed, InvalidInventory> {
-    if text.len() > MAX_BYTES {
-        let message = format!("the file is larger than {} MiB", MAX_BYTES / 1024 / 1024);
+    if text.len() as u64 > Inventory::LARGEST_TEXT {
+        let message = format!("the file is larger than {} MiB", Inventory::LARGEST_TEXT / 1024 / 1024);
         let problem = Problem::new(&Source::new(name, ""), Place::START, message);
         return Err(problem.with_hint("name a `cluster.yml` of RKE").into());
     }

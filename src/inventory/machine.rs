@@ -6,7 +6,7 @@ use super::fields::{Fields, Text};
 use super::notes::{Noted, Notes};
 use super::schema::{self, Level};
 use super::source::{Place, quoted};
-use super::{Bastion, Node, NodeName, Role, Secret, SshCredentials};
+use super::{Bastion, Node, NodeName, Role, Secret, SshCredentials, spelling};
 use crate::finding::Finding;
 
 /// RKE's `DefaultSSHPort`.
@@ -238,7 +238,7 @@ fn unknown_role(text: Text<'_>, notes: &mut Notes<'_>) {
         let meant = match lower.as_str() {
             "master" | "control_plane" | "control-plane" | "server" => Some("controlplane"),
             "agent" => Some("worker"),
-            other => schema::closest(other, words),
+            other => spelling::closest(other, words),
         };
         match meant {
             Some(meant) => problem.with_hint(format!("did you mean `{meant}`?")),

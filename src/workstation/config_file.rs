@@ -14,9 +14,6 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// The largest file that is read, in bytes: a cluster.yml of 5,000 nodes has a tenth of it.
-pub const LARGEST: u64 = 4 * 1024 * 1024;
-
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
@@ -140,6 +137,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    const LARGEST: u64 = 4096;
 
     fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

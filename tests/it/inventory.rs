@@ -109,6 +109,9 @@ fn hostile_texts_are_refused_fast() {
         "- a\n".repeat(1 << 20),
         "-\n".repeat(150_000),
         format!("nodes:\n{}", "-\n".repeat(100_000)),
+        format!("? {}\n: 1\n", "x".repeat(3 << 20)),
+        format!("nodes:\n- role: [{}]\n", "x".repeat(3 << 20)),
+        format!("nodes:\n- colour: blue\n{}", lines(90_000, |key| format!("  k{key}: 1"))),
         lines(90_000, |key| format!("k{key}: 1")),
         lines(500, |depth| format!("{}a:", " ".repeat(depth))),
     ];
