@@ -11,6 +11,7 @@ mod notes;
 mod problem;
 mod schema;
 mod source;
+mod spelling;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -238,6 +239,9 @@ pub struct Parsed {
 }
 
 impl Inventory {
+    /// The largest text that is read, in bytes: a file of 5,000 nodes has a tenth of it.
+    pub const LARGEST_TEXT: u64 = 4 * 1024 * 1024;
+
     /// Reads the text of a `cluster.yml`, as RKE or Rancher's "Edit as YAML" write it.
     ///
     /// `source` is the name of the file in messages. The error holds every problem that was found, each with its line.

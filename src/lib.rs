@@ -16,3 +16,4 @@ pub mod pki;
 pub mod plan;
 pub mod rancher;
 pub mod transport;
+pub mod workstation;

@@ -236,11 +236,11 @@ pub struct Step {
 }
 
 /// How often a worker's agent asks Rancher for its plan, where Rancher does not say otherwise (rancher/rancher `agentCheckInterval`).
-pub const AGENT_CHECK_INTERVAL: Duration = Duration::from_secs(120);
+pub const AGENT_CHECK_INTERVAL: Duration = Duration::from_mins(2);
 
 /// How long a component may take until it answers again after its restart. RKE waits 10 times 5 s for kubelet and kube-proxy
 /// (`services/healthcheck.go`); on busy hosts that is short.
-pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(120);
+pub const HEALTH_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Returns whether a set of roles makes a node of the control plane or of etcd.
 pub fn is_control_plane_or_etcd(roles: &[Role]) -> bool {

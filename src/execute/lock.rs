@@ -1,5 +1,3 @@
-use jiff::Timestamp;
-
 use crate::command::{Command, quote};
 use crate::facts::{Facts, LockHolder, NodeFacts, Observation};
 use crate::gather::Gatherer;
@@ -98,7 +96,7 @@ fn seen<'a>(facts: &'a Facts, name: &NodeName) -> Option<(&'a NodeFacts, &'a Obs
 /// The file is made with `noclobber`, so that of two runs exactly one makes it.
 fn take_script(directory: &str, holder: &LockHolder, break_lock: Option<&str>) -> String {
     let text = quote(&document(holder));
-    let removal = break_lock.map(|run| remove_if_held_by(run)).unwrap_or_default();
+    let removal = break_lock.map(remove_if_held_by).unwrap_or_default();
     format!(
         "set -u\n\
          umask 077\n\
@@ -126,16 +124,6 @@ fn remove_if_held_by(run: &str) -> String {
 /// Returns the lock's file: one line of JSON.
 fn document(holder: &LockHolder) -> String {
     serde_json::to_string(holder).unwrap_or_default()
-}
-
-/// Returns who takes the lock.
-pub(crate) fn holder(run: &str, owner: &str, since: Timestamp) -> LockHolder {
-    LockHolder {
-        run: run.to_owned(),
-        owner: owner.to_owned(),
-        pid: std::process::id(),
-        since: since.to_string(),
-    }
 }
 
 async fn run(

@@ -103,7 +103,7 @@ impl Execution<'_> {
         let began = Instant::now();
         let until = self.run.clock.now() + SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
         let asked = EventKind::WaitingForOperator {
-            step: step.id.clone(),
+            step: turn.step.id.clone(),
             instructions: instructions.to_vec(),
             until,
         };

@@ -3,7 +3,7 @@
 //! `Inventory::parse` reads it here. Defaults are those of RKE's `cluster/defaults.go`, checks those of
 //! `cluster/validation.go`, and the ones that RKE lacks: a cluster without controlplane, internal addresses given twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::fields::Fields;
@@ -29,6 +29,11 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Reads a file.
 pub(super) fn parse(text: &str, name: &str) -> Result<Parsed, InvalidInventory> {
+    if text.len() as u64 > Inventory::LARGEST_TEXT {
+        let message = format!("the file is larger than {} MiB", Inventory::LARGEST_TEXT / 1024 / 1024);
+        let problem = Problem::new(&Source::new(name, ""), Place::START, message);
+        return Err(problem.with_hint("name a `cluster.yml` of RKE").into());
+    }
     let source = Source::new(name, text);
     let documents = tree::read(text, &source)?;
     let mut notes = Notes::new(&source);
@@ -46,11 +51,16 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Parsed, InvalidInventory> 
 }
 
 /// Returns the entries of a document, after a look at its keys.
-fn top<'t>(document: &'t Located, source: &Source<'_>, notes: &mut Notes<'_>) -> Result<Fields<'t>, Problem> {
+fn top<'t>(
+    document: &'t Located,
+    source: &Source<'_>,
+    notes: &mut Notes<'_>,
+) -> Result<Fields<'t>, InvalidInventory> {
     if matches!(document.value, Value::Scalar(_) | Value::List(_)) {
         return Err(Problem::new(source, document.place, "the file is not a cluster.yml")
             .label("a `nodes:` line and others are expected at the top")
-            .with_hint("name a `cluster.yml` of RKE"));
+            .with_hint("name a `cluster.yml` of RKE")
+            .into());
     }
     let Ok(Some(top)) = Fields::of(document, FILE, notes) else {
         return Ok(Fields::empty(document.place, FILE));
@@ -68,7 +78,8 @@ fn read(top: &Fields<'_>, notes: &mut Notes<'_>) -> Inventory {
         None => top.clone(),
     };
     let services = Services::read(&cluster.fields("services", notes), notes);
-    check_authentication(&cluster.fields("authentication", notes), notes);
+    let authentication = cluster.fields("authentication", notes);
+    check_authentication(&authentication, notes);
     note_rotation(&cluster, notes);
     let defaults = SshDefaults {
         key_path: cluster.string("ssh_key_path", notes).unwrap_or_else(|| SSH_KEY_PATH.to_owned()),
@@ -87,7 +98,7 @@ fn read(top: &Fields<'_>, notes: &mut Notes<'_>) -> Inventory {
         kubernetes_version: kubernetes_version(&cluster, notes),
         prefix_path: prefix_path(&cluster, notes),
         bastion: machine::bastion(&cluster.fields("bastion_host", notes), &defaults, notes),
-        authentication_sans: cluster.fields("authentication", notes).strings("sans", notes),
+        authentication_sans: authentication.strings("sans", notes),
         service_cluster_ip_ranges: service_cluster_ip_ranges(&services.kube_api, notes),
         cluster_domain: services
             .kubelet
@@ -96,7 +107,7 @@ fn read(top: &Fields<'_>, notes: &mut Notes<'_>) -> Inventory {
         generate_serving_certificate: services.kubelet.flag("generate_serving_certificate", notes),
         etcd_owner: etcd_owner(&services.etcd, notes),
         max_unavailable_worker: max_unavailable_worker(&cluster.fields("upgrade_strategy", notes), notes),
-        system_images: cluster.text_map("system_images", notes),
+        system_images: system_images(&cluster, notes),
         nodes: drafts.into_iter().map(|draft| draft.node).collect(),
         external_etcd_urls,
     }
@@ -127,9 +138,9 @@ impl<'t> Services<'t> {
     }
 }
 
-/// Reads the nodes; none where the file is refused for the lack of them.
+/// Reads the nodes; none where the file is refused for them.
 fn nodes(cluster: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) -> Vec<DraftNode> {
-    let Ok(items) = cluster.items("nodes", notes) else { return Vec::new() };
+    let Ok(items) = cluster.nodes("nodes", notes) else { return Vec::new() };
     if items.is_empty() {
         let rancher = cluster.entry(RANCHER).is_some();
         let place = cluster.place_of("nodes");
@@ -141,17 +152,22 @@ fn nodes(cluster: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) ->
             })
         });
     }
-    items.iter().enumerate().map(|(index, item)| node(index, item, defaults, notes)).collect()
+    let drafts: Vec<_> =
+        items.iter().enumerate().map(|(index, item)| node(index, item, defaults, notes)).collect();
+    // What holds between nodes cannot be told where one of them is not read.
+    drafts.into_iter().collect::<Result<_, Noted>>().unwrap_or_default()
 }
 
-fn node(index: usize, item: &Located, defaults: &SshDefaults, notes: &mut Notes<'_>) -> DraftNode {
+fn node(
+    index: usize,
+    item: &Located,
+    defaults: &SshDefaults,
+    notes: &mut Notes<'_>,
+) -> Result<DraftNode, Noted> {
     // RKE counts hosts from 1 in its messages.
     let name = format!("host ({})", index + 1);
-    let fields = match Fields::of(item, &name, notes) {
-        Ok(Some(fields)) => fields,
-        Ok(None) | Err(Noted) => Fields::empty(item.place, &name),
-    };
-    machine::node(&fields, defaults, notes)
+    let fields = Fields::of(item, &name, notes)?.unwrap_or_else(|| Fields::empty(item.place, &name));
+    Ok(machine::node(&fields, defaults, notes))
 }
 
 /// Notes addresses and names that two nodes share.
@@ -176,7 +192,9 @@ fn check_duplicates(drafts: &[DraftNode], notes: &mut Notes<'_>) {
             }
             reported.push(place);
             notes.refuse(place, format!("cluster can't have duplicate node: {}", quoted(value)), |problem| {
-                problem.label(format!("the same {kind} as in line {}", earlier.line))
+                problem
+                    .label(format!("the same {kind} as in line {}", earlier.line))
+                    .with_hint("remove one of the nodes, or correct it")
             });
         }
     }
@@ -185,8 +203,7 @@ fn check_duplicates(drafts: &[DraftNode], notes: &mut Notes<'_>) {
 /// Notes planes without a host, and an etcd that a failure hurts more than it should.
 fn check_roles(drafts: &[DraftNode], cluster: &Fields<'_>, external_etcd: bool, notes: &mut Notes<'_>) {
     let count = |role| drafts.iter().filter(|draft| draft.node.has(role)).count();
-    // A node whose roles could not be read may hold any.
-    let complete = drafts.iter().all(|draft| !draft.node.roles.is_empty());
+    let complete = drafts.iter().all(|draft| draft.roles_understood);
     let place = cluster.entry("nodes").map_or(cluster.place(), |entry| entry.place);
     let etcd = count(Role::Etcd);
     if etcd == 0 && !external_etcd && complete {
@@ -230,7 +247,9 @@ fn external_etcd(etcd: &Fields<'_>, notes: &mut Notes<'_>) -> Vec<String> {
     for (key, message) in companions {
         if !urls.is_empty() && matches!(etcd.text(key, notes), Ok(None)) {
             notes.refuse(etcd.place_of("external_urls"), message, |problem| {
-                problem.label(format!("needs `services.etcd.{key}`"))
+                problem
+                    .label(format!("needs `services.etcd.{key}`"))
+                    .with_hint(format!("add `{key}:` beneath `services.etcd`"))
             });
         }
     }
@@ -243,12 +262,17 @@ fn check_authentication(authentication: &Fields<'_>, notes: &mut Notes<'_>) {
     let strategies: Vec<_> = text.value.split('|').map(|strategy| strategy.trim().to_lowercase()).collect();
     if let Some(other) = strategies.iter().find(|strategy| !["x509", "webhook"].contains(&strategy.as_str()))
     {
-        let message =
-            format!("authentication strategy [{}] is not supported", quoted(other).trim_matches('`'));
-        notes.refuse(text.place, message, |problem| problem.label("`x509` or `x509|webhook`"));
+        let message = format!("authentication strategy {} is not supported", quoted(other));
+        notes.refuse(text.place, message, |problem| {
+            problem
+                .label("x509 is missing, or something else is there")
+                .with_hint("write `x509`, or `x509|webhook`")
+        });
     } else if !strategies.iter().any(|strategy| strategy == "x509") {
         notes.refuse(text.place, "authentication strategy must contain [x509]", |problem| {
-            problem.label("`x509` or `x509|webhook`")
+            problem
+                .label("x509 is missing, or something else is there")
+                .with_hint("write `x509`, or `x509|webhook`")
         });
     }
 }
@@ -312,7 +336,9 @@ fn service_cluster_ip_ranges(kube_api: &Fields<'_>, notes: &mut Notes<'_>) -> Ve
     if let Some(range) = ranges.iter().find(|range| !is_address_range(range)) {
         let message =
             format!("`service_cluster_ip_range` has {}, which is not a range of addresses", quoted(range));
-        notes.refuse(text.place, message, |problem| problem.label("such as `10.43.0.0/16`"));
+        notes.refuse(text.place, message, |problem| {
+            problem.label("no CIDR").with_hint("write an address and a prefix length, such as `10.43.0.0/16`")
+        });
     }
     ranges
 }
@@ -326,6 +352,13 @@ fn is_address_range(text: &str) -> bool {
         Err(_) => return false,
     };
     prefix.parse::<u8>().is_ok_and(|prefix| prefix <= longest)
+}
+
+/// Reads the images, without the keys that RKE does not know.
+fn system_images(cluster: &Fields<'_>, notes: &mut Notes<'_>) -> BTreeMap<String, String> {
+    let mut images = cluster.text_map("system_images", notes);
+    images.retain(|name, _| schema::SYSTEM_IMAGES.shape(name).is_some());
+    images
 }
 
 /// Returns etcd's user and group, which RKE honours where both are set and neither is root's (`pki/deploy.go`).
@@ -353,7 +386,9 @@ fn max_unavailable_worker(strategy: &Fields<'_>, notes: &mut Notes<'_>) -> MaxUn
                 quoted(text.value)
             );
             notes.refuse(text.place, message, |problem| {
-                problem.label("a number of nodes, or a percentage such as `10%`")
+                problem
+                    .label("at least 1")
+                    .with_hint("write a number of nodes, or a percentage such as `10%`")
             });
             MaxUnavailable::DEFAULT
         }

@@ -44,7 +44,8 @@ impl Excerpt {
         let mut covered = String::new();
         let mut after = String::new();
         let from = place.column.saturating_sub(1);
-        for (position, character) in line.chars().enumerate() {
+        // What stands farther behind the place is cut anyway.
+        for (position, character) in line.chars().take(from + place.width + LONGEST).enumerate() {
             let part = match position {
                 position if position < from => &mut before,
                 position if position < from + place.width => &mut covered,
@@ -103,8 +104,6 @@ fn columns(text: &str) -> usize {
 fn push_visible(text: &mut String, character: char) {
     match character {
         '\t' => text.push_str(TAB),
-        // A byte order mark takes no column.
-        '\u{feff}' => {}
         other => text.push(visible(other)),
     }
 }
@@ -112,7 +111,9 @@ fn push_visible(text: &mut String, character: char) {
 /// Returns a character that a terminal does not act upon: what steers it (escape sequences, direction of writing) is replaced.
 pub(super) fn visible(character: char) -> char {
     match character {
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            '\u{fffd}'
+        }
         other if other.is_control() => '\u{fffd}',
         other => other,
     }
@@ -134,11 +135,8 @@ fn looks_like_key_material(line: &str) -> bool {
 fn in_private_key(lines: &[&str], index: usize) -> bool {
     let above = lines.iter().take(index + 1).rev();
     for (distance, line) in above.enumerate() {
-        if line.contains("BEGIN") && line.contains("PRIVATE KEY") {
-            return true;
-        }
-        if line.contains("PRIVATE KEY") {
-            return distance == 0;
+        if line.contains("PRIVATE KEY-----") {
+            return distance == 0 || !line.contains("-----END");
         }
     }
     false

@@ -11,6 +11,9 @@ use super::schema::Level;
 use super::source::{Place, quoted};
 use super::tree::{Entry, Located, Value};
 
+/// Entries that are looked at for a misspelled key: no mapping that RKE knows has as many.
+const COMPARED: usize = 64;
+
 /// A text with its place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'t> {
@@ -18,6 +21,40 @@ pub(super) struct Text<'t> {
     pub(super) value: &'t str,
     /// Where it stands.
     pub(super) place: Place,
+}
+
+/// What a value has to be.
+#[derive(Debug, Clone, Copy)]
+enum Kind<'k> {
+    Mapping,
+    List,
+    Nodes,
+    Text,
+    Flag,
+    Number(&'k str),
+}
+
+impl Kind<'_> {
+    /// Returns the words for it.
+    fn words(&self) -> &str {
+        match self {
+            Self::Mapping => "a mapping",
+            Self::List | Self::Nodes => "a list",
+            Self::Text => "a text",
+            Self::Flag => "`true` or `false`",
+            Self::Number(words) => words,
+        }
+    }
+
+    /// Returns the way to correct the value of a key.
+    fn hint(&self, key: &str, value: &Value) -> String {
+        match (self, value) {
+            (Self::Mapping, _) => "put `key: value` lines there, without a dash".to_owned(),
+            (Self::Nodes, _) => "begin each node with `- address:`".to_owned(),
+            (Self::List, Value::Scalar(value)) => format!("write `{key}: [{}]`", listed(value)),
+            _ => format!("correct `{key}`, or remove it"),
+        }
+    }
 }
 
 /// The entries of a mapping.
@@ -37,9 +74,11 @@ impl<'t> Fields<'t> {
                 let place = entries.first().map_or(located.place, |entry| entry.place);
                 Ok(Some(Self { entries: entries.iter().collect(), place, name: name.to_owned() }))
             }
-            Value::Scalar(_) | Value::List(_) => {
-                Err(notes.refuse(located.place, format!("{name} is not a mapping"), |problem| {
-                    problem.label("`key: value` lines are expected")
+            value @ (Value::Scalar(_) | Value::List(_)) => {
+                let kind = Kind::Mapping;
+                let message = format!("{name} is not {}", kind.words());
+                Err(notes.refuse(located.place, message, |problem| {
+                    problem.label(format!("{} is expected", kind.words())).with_hint(kind.hint(name, value))
                 }))
             }
         }
@@ -83,7 +122,7 @@ impl<'t> Fields<'t> {
     pub(super) fn misspelled(&self, key: &str, level: &Level) -> Option<&'t Entry> {
         let unknown =
             |entry: &&&Entry| level.shape(&entry.key).is_none() && level.meant(&entry.key) == Some(key);
-        self.entries.iter().find(unknown).copied()
+        self.entries.iter().take(COMPARED).find(unknown).copied()
     }
 
     /// Returns a text; `None` where it is absent or empty.
@@ -92,7 +131,7 @@ impl<'t> Fields<'t> {
         match &entry.value.value {
             Value::Scalar(value) if value.is_empty() => Ok(None),
             Value::Scalar(value) => Ok(Some(Text { value, place: entry.value.place })),
-            _ => Err(self.mistyped(entry, "a text", notes)),
+            _ => Err(self.mistyped(entry, Kind::Text, notes)),
         }
     }
 
@@ -109,7 +148,7 @@ impl<'t> Fields<'t> {
             _ => None,
         };
         truth.unwrap_or_else(|| {
-            self.mistyped(entry, "`true` or `false`", notes);
+            self.mistyped(entry, Kind::Flag, notes);
             false
         })
     }
@@ -119,7 +158,7 @@ impl<'t> Fields<'t> {
         let text = self.text(key, notes).ok().flatten()?;
         let number = text.value.parse().ok();
         if number.is_none() {
-            self.entry(key).map(|entry| self.mistyped(entry, expected, notes));
+            self.entry(key).map(|entry| self.mistyped(entry, Kind::Number(expected), notes));
         }
         number
     }
@@ -128,7 +167,7 @@ impl<'t> Fields<'t> {
     pub(super) fn texts(&self, key: &str, notes: &mut Notes<'_>) -> Result<Vec<Text<'t>>, Noted> {
         let Some(entry) = self.entry(key) else { return Ok(Vec::new()) };
         let Value::List(items) = &entry.value.value else {
-            return Err(self.mistyped(entry, "a list", notes));
+            return Err(self.mistyped(entry, Kind::List, notes));
         };
         items.iter().map(|item| self.item(key, item, notes)).collect()
     }
@@ -140,7 +179,9 @@ impl<'t> Fields<'t> {
             Value::Scalar(value) => Ok(Text { value, place: item.place }),
             Value::List(_) | Value::Mapping(_) => {
                 let message = format!("an item of `{key}` of {} is not a text", self.name);
-                Err(notes.refuse(item.place, message, |problem| problem.label("a text is expected")))
+                Err(notes.refuse(item.place, message, |problem| {
+                    problem.label("a text is expected").with_hint("write one text an item")
+                }))
             }
         }
     }
@@ -174,23 +215,21 @@ impl<'t> Fields<'t> {
         }
     }
 
-    /// Returns the items of a list; none where it is absent.
-    pub(super) fn items(&self, key: &str, notes: &mut Notes<'_>) -> Result<&'t [Located], Noted> {
+    /// Returns the nodes of a list; none where it is absent.
+    pub(super) fn nodes(&self, key: &str, notes: &mut Notes<'_>) -> Result<&'t [Located], Noted> {
         let Some(entry) = self.entry(key) else { return Ok(&[]) };
         match &entry.value.value {
             Value::List(items) => Ok(items),
-            _ => Err(self.mistyped(entry, "a list", notes)),
+            _ => Err(self.mistyped(entry, Kind::Nodes, notes)),
         }
     }
 
-    /// Notes that a value is not of its key's type.
-    fn mistyped(&self, entry: &Entry, expected: &str, notes: &mut Notes<'_>) -> Noted {
-        let message = format!("`{}` of {} is not {expected}", entry.key, self.name);
-        notes.refuse(entry.value.place, message, |problem| match &entry.value.value {
-            Value::Scalar(value) if expected == "a list" => problem
-                .label("a list is expected")
-                .with_hint(format!("write `{}: [{}]`", entry.key, listed(value))),
-            _ => problem.label(format!("{expected} is expected")),
+    /// Notes that a value is not what its key wants.
+    fn mistyped(&self, entry: &Entry, kind: Kind<'_>, notes: &mut Notes<'_>) -> Noted {
+        let message = format!("`{}` of {} is not {}", entry.key, self.name, kind.words());
+        notes.refuse(entry.value.place, message, |problem| {
+            let hint = kind.hint(&entry.key, &entry.value.value);
+            problem.label(format!("{} is expected", kind.words())).with_hint(hint)
         })
     }
 }

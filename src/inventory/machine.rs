@@ -6,7 +6,7 @@ use super::fields::{Fields, Text};
 use super::notes::{Noted, Notes};
 use super::schema::{self, Level};
 use super::source::{Place, quoted};
-use super::{Bastion, Node, NodeName, Role, Secret, SshCredentials};
+use super::{Bastion, Node, NodeName, Role, Secret, SshCredentials, spelling};
 use crate::finding::Finding;
 
 /// RKE's `DefaultSSHPort`.
@@ -30,6 +30,8 @@ pub(super) struct SshDefaults {
 pub(super) struct DraftNode {
     /// The node; texts that are missing are empty, and noted as problems.
     pub(super) node: Node,
+    /// Whether all of its roles are known; what cannot be read may be any role.
+    pub(super) roles_understood: bool,
     /// Where the address stands.
     pub(super) address_place: Place,
     /// Where the name stands.
@@ -38,91 +40,82 @@ pub(super) struct DraftNode {
     pub(super) internal_address_place: Place,
 }
 
-/// Reads one node; `host` is what RKE calls it, `host (1)`.
+/// Reads one node; messages call it what RKE does, `host (1)`.
 pub(super) fn node(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) -> DraftNode {
     let address = required(fields, "address", &schema::NODE, notes);
     let user = required(fields, "user", &schema::NODE, notes);
-    let name = name(fields, notes);
-    let (roles, repeated) = roles(fields, notes);
-    let internal_address = fields.string("internal_address", notes).unwrap_or_else(|| address.clone());
-    check_address(fields, "address", notes);
-    check_address(fields, "internal_address", notes);
-    let node = Node {
-        name: NodeName::new(name),
-        internal_address,
-        port: port(fields, notes),
-        user,
-        roles,
-        docker_socket: fields.string("docker_socket", notes).unwrap_or_else(|| DOCKER_SOCKET.to_owned()),
-        ssh: credentials(fields, defaults, notes),
-        labels: fields.text_map("labels", notes),
-        address,
+    let own_name = fields.text("hostname_override", notes);
+    let name = name(fields, own_name, address, notes);
+    let internal_address = fields.text("internal_address", notes).ok().flatten();
+    for (key, address) in [("address", address), ("internal_address", internal_address)] {
+        check_address(fields, key, address, notes);
+    }
+    let roles = roles(fields, notes);
+    let place = |text: Option<Text<'_>>| text.or(address).map_or(fields.place(), |text| text.place);
+    let draft = DraftNode {
+        roles_understood: roles.understood,
+        address_place: place(address),
+        name_place: place(own_name.ok().flatten()),
+        internal_address_place: place(internal_address),
+        node: Node {
+            name: NodeName::new(name),
+            address: owned(address),
+            internal_address: owned(internal_address.or(address)),
+            port: port(fields, notes),
+            user: owned(user),
+            roles: roles.roles,
+            docker_socket: fields.string("docker_socket", notes).unwrap_or_else(|| DOCKER_SOCKET.to_owned()),
+            ssh: credentials(fields, defaults, notes),
+            labels: fields.text_map("labels", notes),
+        },
     };
-    for role in repeated {
-        let place = notes.locate(fields.place_of("role"));
-        let message = format!("the role `{role}` is given twice ({place})");
-        notes.find(
-            Finding::warning("duplicate-role", message)
-                .on(&node.name)
-                .hint("name it once: RKE would count the node twice"),
-        );
+    for (role, text) in roles.repeated {
+        let message = format!("the role `{role}` is given twice ({})", notes.locate(text.place));
+        let finding = Finding::warning("duplicate-role", message).on(&draft.node.name);
+        notes.find(finding.hint("name it once: RKE would count the node twice"));
     }
-    if own_agent_ignored(fields, defaults, notes) {
-        notes.find(agent_finding(fields, notes).on(&node.name));
+    if let Some(finding) = ignored_agent(fields, defaults, notes) {
+        notes.find(finding.on(&draft.node.name));
     }
-    DraftNode {
-        address_place: fields.place_of("address"),
-        name_place: fields.place_of(if fields.entry("hostname_override").is_some() {
-            "hostname_override"
-        } else {
-            "address"
-        }),
-        internal_address_place: fields.place_of(if fields.entry("internal_address").is_some() {
-            "internal_address"
-        } else {
-            "address"
-        }),
-        node,
-    }
+    draft
+}
+
+fn owned(text: Option<Text<'_>>) -> String {
+    text.map(|text| text.value.to_owned()).unwrap_or_default()
 }
 
 /// Reads the bastion; `None` where it has no address, which is how `rke config --empty` says that there is none.
 pub(super) fn bastion(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) -> Option<Bastion> {
-    let address = fields.text("address", notes).ok()?;
-    let Some(address) = address.map(|text| text.value.to_owned()) else {
+    let Some(address) = fields.text("address", notes).ok()? else {
         if ["user", "port", "ssh_key", "ssh_key_path"].iter().any(|key| fields.string(key, notes).is_some()) {
             let place = notes.locate(fields.place());
-            let message = format!("`bastion_host` has no `address` and is not used, as RKE does ({place})");
+            let message = format!("`bastion_host` has no `address`: it is not used, as RKE does ({place})");
             notes.find(
                 Finding::warning("bastion-without-address", message).hint("add its `address`, or remove it"),
             );
         }
         return None;
     };
-    check_address(fields, "address", notes);
+    check_address(fields, "address", Some(address), notes);
     let bastion = Bastion {
-        address,
+        address: address.value.to_owned(),
         port: port(fields, notes),
-        user: required(fields, "user", &schema::BASTION, notes),
+        user: owned(required(fields, "user", &schema::BASTION, notes)),
         ssh: credentials(fields, defaults, notes),
     };
-    if own_agent_ignored(fields, defaults, notes) {
-        let finding = agent_finding(fields, notes);
+    if let Some(finding) = ignored_agent(fields, defaults, notes) {
         notes.find(finding);
     }
     Some(bastion)
 }
 
-/// Reads a text that has no default; it is empty where it is missing.
-fn required(fields: &Fields<'_>, key: &str, level: &Level, notes: &mut Notes<'_>) -> String {
-    match fields.text(key, notes) {
-        Ok(Some(text)) => text.value.to_owned(),
-        Ok(None) => {
-            missing(fields, key, level, notes);
-            String::new()
-        }
-        Err(Noted) => String::new(),
+/// Reads a text that has no default.
+fn required<'t>(fields: &Fields<'t>, key: &str, level: &Level, notes: &mut Notes<'_>) -> Option<Text<'t>> {
+    let text = fields.text(key, notes).ok()?;
+    if text.is_none() {
+        missing(fields, key, level, notes);
     }
+    text
 }
 
 /// Notes that a machine lacks a key, in RKE's words, and where it was probably meant.
@@ -149,30 +142,26 @@ fn example(key: &str) -> &'static str {
     }
 }
 
-/// Returns the name of a node: `hostname_override`, or its address, in lower case.
-fn name(fields: &Fields<'_>, notes: &mut Notes<'_>) -> String {
-    let own = fields.text("hostname_override", notes);
-    let text = match own {
-        Ok(Some(text)) => Some(text),
-        Ok(None) => fields.text("address", notes).ok().flatten(),
-        Err(Noted) => None,
+/// Returns the name of a node: its own, or its address, in lower case.
+fn name(
+    fields: &Fields<'_>,
+    own: Result<Option<Text<'_>>, Noted>,
+    address: Option<Text<'_>>,
+    notes: &mut Notes<'_>,
+) -> String {
+    let (text, hint) = match own {
+        Ok(Some(own)) => (own, "use letters, digits, `-` and `.`, with a letter or digit at both ends"),
+        // An address that is none is a problem of its own.
+        Ok(None) => match address.filter(|address| is_address(address.value)) {
+            Some(address) => (address, "the address serves as name: give the node a `hostname_override`"),
+            None => return String::new(),
+        },
+        Err(Noted) => return String::new(),
     };
-    let Some(Text { value, place }) = text else { return String::new() };
-    let name = value.to_lowercase();
+    let name = text.value.to_lowercase();
     if !is_subdomain(&name) {
-        let message = format!(
-            "hostname_override [{}] for {} is not valid",
-            quoted(&name).trim_matches('`'),
-            fields.name()
-        );
-        notes.refuse(place, message, |problem| {
-            let problem = problem
-                .label("a name has letters, digits, `-` and `.`, and starts and ends with a letter or digit");
-            match own {
-                Ok(Some(_)) => problem,
-                _ => problem.with_hint("the address serves as name: give the node a `hostname_override`"),
-            }
-        });
+        let message = format!("hostname_override {} for {} is not valid", quoted(&name), fields.name());
+        notes.refuse(text.place, message, |problem| problem.label("not a DNS name").with_hint(hint));
     }
     name
 }
@@ -188,37 +177,56 @@ fn is_subdomain(name: &str) -> bool {
     name.len() <= LONGEST_NAME && name.split('.').all(is_label)
 }
 
-/// Notes an address that cannot be one. Addresses become part of file names and of commands.
-fn check_address(fields: &Fields<'_>, key: &str, notes: &mut Notes<'_>) {
-    let Ok(Some(text)) = fields.text(key, notes) else { return };
-    let fits = |character: char| {
-        character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | ':' | '%')
-    };
-    if text.value.len() > LONGEST_NAME || !text.value.chars().all(fits) {
+/// Notes an address that cannot be one.
+fn check_address(fields: &Fields<'_>, key: &str, address: Option<Text<'_>>, notes: &mut Notes<'_>) {
+    if let Some(text) = address.filter(|text| !is_address(text.value)) {
         let message = format!("`{key}` of {} is not an address", fields.name());
         notes.refuse(text.place, message, |problem| {
-            problem.label("a host name or an IP address, without user and port")
+            problem
+                .label("a host name or an IP address is expected")
+                .with_hint("`user` and `port` have keys of their own")
         });
     }
 }
 
-/// Returns the roles in order, and those that are given more than once.
-fn roles(fields: &Fields<'_>, notes: &mut Notes<'_>) -> (Vec<Role>, Vec<Role>) {
-    let Ok(texts) = fields.texts("role", notes) else { return (Vec::new(), Vec::new()) };
+/// Returns whether a text can be an address. Addresses become part of file names and of commands.
+fn is_address(text: &str) -> bool {
+    let fits = |character: char| {
+        character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | ':' | '%')
+    };
+    text.len() <= LONGEST_NAME && text.chars().all(fits)
+}
+
+/// The roles of a node as the file has them.
+struct RoleList<'t> {
+    /// Without repetition, in order.
+    roles: Vec<Role>,
+    /// The ones that are given again.
+    repeated: Vec<(Role, Text<'t>)>,
+    /// Whether all that is written there was understood.
+    understood: bool,
+}
+
+/// Reads the roles.
+fn roles<'t>(fields: &Fields<'t>, notes: &mut Notes<'_>) -> RoleList<'t> {
+    let mut read = RoleList { roles: Vec::new(), repeated: Vec::new(), understood: true };
+    let Ok(texts) = fields.texts("role", notes) else { return RoleList { understood: false, ..read } };
     if texts.is_empty() {
         missing(fields, "role", &schema::NODE, notes);
+        read.understood = false;
     }
-    let mut roles = Vec::new();
-    let mut repeated = Vec::new();
     for text in texts {
         match Role::ALL.into_iter().find(|role| role.as_str() == text.value) {
-            Some(role) if roles.contains(&role) => repeated.push(role),
-            Some(role) => roles.push(role),
-            None => unknown_role(text, notes),
+            Some(role) if read.roles.contains(&role) => read.repeated.push((role, text)),
+            Some(role) => read.roles.push(role),
+            None => {
+                unknown_role(text, notes);
+                read.understood = false;
+            }
         }
     }
-    roles.sort_unstable();
-    (roles, repeated)
+    read.roles.sort_unstable();
+    read
 }
 
 /// Notes a role that RKE does not know.
@@ -230,11 +238,11 @@ fn unknown_role(text: Text<'_>, notes: &mut Notes<'_>) {
         let meant = match lower.as_str() {
             "master" | "control_plane" | "control-plane" | "server" => Some("controlplane"),
             "agent" => Some("worker"),
-            other => schema::closest(other, words),
+            other => spelling::closest(other, words),
         };
         match meant {
             Some(meant) => problem.with_hint(format!("did you mean `{meant}`?")),
-            None => problem,
+            None => problem.with_hint("RKE knows no other roles"),
         }
     });
 }
@@ -255,15 +263,16 @@ fn credentials(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_
     }
 }
 
-/// Returns whether a machine asks for the agent and the cluster does not.
-fn own_agent_ignored(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) -> bool {
-    fields.flag("ssh_agent_auth", notes) && !defaults.agent
-}
-
-fn agent_finding(fields: &Fields<'_>, notes: &Notes<'_>) -> Finding {
-    let place = notes.locate(fields.place_of("ssh_agent_auth"));
-    let message =
-        format!("`ssh_agent_auth` of {} has no effect: the cluster's own counts ({place})", fields.name());
-    Finding::warning("ssh-agent-auth-ignored", message)
-        .hint("set `ssh_agent_auth: true` at the top of the file")
+/// Returns what to say of a machine that asks for the agent where the cluster does not.
+fn ignored_agent(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) -> Option<Finding> {
+    let ignored = fields.flag("ssh_agent_auth", notes) && !defaults.agent;
+    ignored.then(|| {
+        let place = notes.locate(fields.place_of("ssh_agent_auth"));
+        let message = format!(
+            "`ssh_agent_auth` of {} has no effect: the cluster's own counts ({place})",
+            fields.name()
+        );
+        Finding::warning("ssh-agent-auth-ignored", message)
+            .hint("set `ssh_agent_auth: true` at the top of the file")
+    })
 }

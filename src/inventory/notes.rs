@@ -53,10 +53,6 @@ impl<'a> Notes<'a> {
 
     /// Returns the findings, or the refusal where there are problems.
     pub(super) fn finish(self) -> Result<Vec<Finding>, InvalidInventory> {
-        let mut problems = self.problems.into_iter();
-        match problems.next() {
-            Some(first) => Err(InvalidInventory::new(first, problems.collect(), self.findings)),
-            None => Ok(self.findings),
-        }
+        InvalidInventory::unless_none(self.problems, self.findings)
     }
 }

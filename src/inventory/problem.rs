@@ -118,20 +118,19 @@ impl fmt::Display for Problem {
 /// after the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidInventory {
-    first: Problem,
-    others: Vec<Problem>,
+    problems: Vec<Problem>,
     findings: Vec<Finding>,
 }
 
 impl InvalidInventory {
-    /// Returns the refusal of a file.
-    pub(super) fn new(first: Problem, others: Vec<Problem>, findings: Vec<Finding>) -> Self {
-        Self { first, others, findings }
+    /// Returns the findings of a file without problems, or else its refusal.
+    pub(super) fn unless_none(problems: Vec<Problem>, findings: Vec<Finding>) -> Result<Vec<Finding>, Self> {
+        if problems.is_empty() { Ok(findings) } else { Err(Self { problems, findings }) }
     }
 
-    /// Returns the problems in the order of the checks.
+    /// Returns the problems in the order of the checks; there is at least one.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        std::iter::once(&self.first).chain(&self.others)
+        self.problems.iter()
     }
 
     /// Returns what else was noticed before the file was refused.
@@ -141,18 +140,18 @@ impl InvalidInventory {
 }
 
 impl From<Problem> for InvalidInventory {
-    fn from(first: Problem) -> Self {
-        Self::new(first, Vec::new(), Vec::new())
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem], findings: Vec::new() }
     }
 }
 
 impl fmt::Display for InvalidInventory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.first)?;
-        for problem in self.others.iter().take(SHOWN - 1) {
-            write!(formatter, "\n\nerror: {problem}")?;
+        for (index, problem) in self.problems.iter().take(SHOWN).enumerate() {
+            let separator = if index == 0 { "" } else { "\n\nerror: " };
+            write!(formatter, "{separator}{problem}")?;
         }
-        match self.others.len().saturating_sub(SHOWN - 1) {
+        match self.problems.len().saturating_sub(SHOWN) {
             0 => Ok(()),
             1 => write!(formatter, "\n\nand 1 more problem"),
             more => write!(formatter, "\n\nand {more} more problems"),

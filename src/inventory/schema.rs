@@ -3,6 +3,8 @@
 //! It is made from RKE's `types/rke_types.go` (v0.1 to v1.7) and from what Rancher adds in its "Edit as YAML"; `unknown_keys`
 //! and `Fields` read it. What RKE does not look into key by key (labels, arguments, manifests of Kubernetes) is free.
 
+use super::spelling;
+
 /// What stands under a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
@@ -45,59 +47,9 @@ impl Level {
 
     /// Returns the key that was probably meant by one that RKE does not know.
     pub(super) fn meant(&self, key: &str) -> Option<&'static str> {
-        let spelled = snake_case(key);
-        if let Some((_, meant)) =
-            MISNOMERS.iter().find(|(wrong, meant)| *wrong == spelled && self.shape(meant).is_some())
-        {
-            return Some(meant);
-        }
-        closest(&spelled, self.keys())
+        spelling::meant(key, &self.keys())
     }
 }
-
-/// Returns the candidate that differs from a word by a slip or two.
-pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 4).clamp(1, 3);
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&simplified(word), &simplified(candidate)), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Returns a word without what people mix up most.
-fn simplified(word: &str) -> String {
-    word.to_lowercase().replace(['-', ' '], "_")
-}
-
-/// Returns a camelCase name, as Rancher's API has them, in the way of the file.
-fn snake_case(key: &str) -> String {
-    let mut name = String::new();
-    let mut after_small = false;
-    for character in key.chars() {
-        if character.is_ascii_uppercase() && after_small {
-            name.push('_');
-        }
-        after_small = character.is_ascii_lowercase();
-        name.push(character.to_ascii_lowercase());
-    }
-    name
-}
-
-/// Words that are farther from the right key than a slip.
-const MISNOMERS: [(&str, &str); 10] = [
-    ("host", "address"),
-    ("ip", "address"),
-    ("hostname", "hostname_override"),
-    ("name", "hostname_override"),
-    ("private_ip", "internal_address"),
-    ("ssh_user", "user"),
-    ("ssh_port", "port"),
-    ("bastion", "bastion_host"),
-    ("auth", "authentication"),
-    ("pod-infra-container-image", "infra_container_image"),
-];
 
 /// The whole file.
 pub(super) static CLUSTER: Level = Level {
@@ -487,7 +439,7 @@ static NODE_DRAIN: Level = Level {
     base: None,
 };
 
-static SYSTEM_IMAGES: Level = Level {
+pub(super) static SYSTEM_IMAGES: Level = Level {
     noun: "`system_images`",
     free: &[
         "etcd",

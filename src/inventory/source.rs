@@ -30,6 +30,8 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Returns the source of a text.
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
+        // A byte order mark is no character of the first line.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Self { name, lines: text.lines().collect() }
     }
 

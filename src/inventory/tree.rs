@@ -9,11 +9,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Location, MessageFormatter, Options, Spanned, UserMessageFormatter};
 
-use super::problem::Problem;
+use super::problem::{InvalidInventory, Problem};
 use super::source::{Place, Source};
 
-/// Bytes of a text that is read: the largest known file, of 5,000 nodes, has a tenth of it.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Values in a file. 5,000 nodes have half of it; more would cost seconds before the file is refused.
 const MAX_VALUES: usize = 200_000;
 /// Levels of nesting. RKE's own go to 8, admission configurations a little deeper.
@@ -53,11 +51,7 @@ pub(super) struct Entry {
 }
 
 /// Reads the documents of a text.
-pub(super) fn read(text: &str, source: &Source<'_>) -> Result<Vec<Located>, Problem> {
-    if text.len() > MAX_BYTES {
-        let message = format!("the file is larger than {} MiB", MAX_BYTES / 1024 / 1024);
-        return Err(Problem::new(source, Place::START, message).with_hint("name a `cluster.yml` of RKE"));
-    }
+pub(super) fn read(text: &str, source: &Source<'_>) -> Result<Vec<Located>, InvalidInventory> {
     let documents: Vec<Spanned<Raw>> =
         serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| refusal(&error, source))?;
     Ok(documents.into_iter().map(|document| located(document, text)).collect())
@@ -83,33 +77,20 @@ fn options() -> Options {
 /// Returns the problem that an error of the YAML parser stands for.
 fn refusal(error: &Error, source: &Source<'_>) -> Problem {
     let place = error.location().map_or(Place::START, |location| place_of(location, 1));
-    match error {
-        Error::Budget { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => {
-            Problem::new(source, place, "the file is too large or too deeply nested for a cluster.yml")
-                .label(format!("more than {MAX_VALUES} values or {MAX_DEPTH} levels, aliases included"))
-                .with_hint("write the nodes out without aliases of aliases")
-        }
-        other => {
-            let detail = UserMessageFormatter.format_message(other).into_owned();
-            let problem =
-                Problem::new(source, place, format!("the file is not valid YAML: {}", first_line(&detail)));
-            match advice(&detail) {
-                Some(advice) => problem.with_hint(advice),
-                None => problem,
-            }
-        }
+    let detail = UserMessageFormatter.format_message(error).into_owned();
+    let too_much = ["too complex", "recursion limit"].iter().any(|part| detail.contains(part));
+    if too_much || matches!(error, Error::Budget { .. }) {
+        return Problem::new(source, place, "the file is too large or too deeply nested for a cluster.yml")
+            .label(format!("more than {MAX_VALUES} values, or {MAX_DEPTH} levels"))
+            .with_hint("name a `cluster.yml` of RKE, and write its nodes out without aliases of aliases");
     }
+    // A second line would break the shape of the message.
+    let detail = detail.lines().next().unwrap_or_default();
+    Problem::new(source, place, format!("the file is not valid YAML: {detail}")).with_hint(advice(detail))
 }
 
-/// Returns the first line of a message.
-fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or(message)
-}
-
-/// Returns the way out of a mistake that is often made.
-fn advice(detail: &str) -> Option<&'static str> {
+/// Returns the way out of a mistake in YAML.
+fn advice(detail: &str) -> &'static str {
     let advice = [
         ("tab", "indent with spaces"),
         (
@@ -117,10 +98,10 @@ fn advice(detail: &str) -> Option<&'static str> {
             "check the indentation, and put a value that contains `: ` into quotes",
         ),
         ("unexpected character", "put the value into quotes"),
-        ("unknown anchor", "define the anchor (`&name`) above the place where it is used (`*name`)"),
-        ("recursion limit", "name a `cluster.yml` of RKE"),
+        ("unknown value", "define the anchor (`&name`) above the place where it is used (`*name`)"),
     ];
-    advice.iter().find(|(part, _)| detail.contains(part)).map(|(_, advice)| *advice)
+    let known = advice.iter().find(|(part, _)| detail.contains(part)).map(|(_, advice)| *advice);
+    known.unwrap_or("check indentation, quotes and brackets of this line and of the one above")
 }
 
 /// A value as the YAML parser hands it over.

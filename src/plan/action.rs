@@ -194,12 +194,12 @@ impl Action {
 }
 
 /// Returns where the kube-admin pair lies in the legacy bundle: certificate and key.
-pub fn kube_admin_paths(directory: &str) -> [String; 2] {
+fn kube_admin_paths(directory: &str) -> [String; 2] {
     [format!("{directory}/.tmp/kube-admin.pem"), format!("{directory}/.tmp/kube-admin-key.pem")]
 }
 
 /// How long a backup may take.
-const BACKUP_TIMEOUT: Duration = Duration::from_secs(300);
+const BACKUP_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// docker waits 5 s for a container to stop before it kills it, as rke does (`docker/docker.go` `RestartContainer`).
 const STOP_SECONDS: u32 = 5;

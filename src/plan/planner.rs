@@ -17,10 +17,10 @@ use crate::pki::{Class, KUBE_CA, Location, expected_names, services_of};
 pub(super) const PATIENCE_INTERVALS: u32 = 2;
 
 /// How long etcd and control plane nodes may take to show and serve what Rancher says it has rotated.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(300);
+const CONFIRM_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// How long a node may take until everything on it is well again.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(180);
+const VERIFY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Makes a plan: pure, and the same plan whenever the same things are known.
 pub fn plan(inventory: &Inventory, facts: &Facts, policy: &Policy) -> Plan {

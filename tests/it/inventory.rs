@@ -1,6 +1,7 @@
 //! A cluster.yml as people and tools write it: what is read from it, and how a bad one is refused.
 
 #![expect(clippy::disallowed_methods, reason = "the cases are files")]
+#![expect(clippy::unwrap_used, reason = "a case that cannot be read fails its test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,10 @@ fn a_refusal_keeps_the_warnings() {
     assert_eq!(invalid.findings()[0].code, "unknown-key");
 }
 
+fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
+    (0..count).map(line).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn hostile_texts_are_refused_fast() {
     let junk = [
@@ -104,28 +109,31 @@ fn hostile_texts_are_refused_fast() {
         "- a\n".repeat(1 << 20),
         "-\n".repeat(150_000),
         format!("nodes:\n{}", "-\n".repeat(100_000)),
-        (0..90_000).map(|key| format!("k{key}: 1\n")).collect(),
-        (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
+        format!("? {}\n: 1\n", "x".repeat(3 << 20)),
+        format!("nodes:\n- role: [{}]\n", "x".repeat(3 << 20)),
+        format!("nodes:\n- colour: blue\n{}", lines(90_000, |key| format!("  k{key}: 1"))),
+        lines(90_000, |key| format!("k{key}: 1")),
+        lines(500, |depth| format!("{}a:", " ".repeat(depth))),
     ];
     for text in junk {
         let started = Instant::now();
         let shown = Inventory::parse(&text, "junk.yml").unwrap_err().to_string();
         assert!(shown.len() < 10_000, "{} bytes", shown.len());
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?} for {:.20}", started.elapsed(), text);
+        assert!(started.elapsed() < Duration::from_mins(1), "{:?} for {:.20}", started.elapsed(), text);
     }
 }
 
 #[test]
 fn thousands_of_nodes_are_read() {
-    let node = |index: usize| {
+    let nodes = lines(5_000, |index| {
         let roles = if index < 3 { "controlplane, etcd" } else { "worker" };
         let address = format!("10.{}.{}.{}", index >> 16, (index >> 8) & 255, index & 255);
         format!(
-            "- address: {address}\n  user: rancher\n  hostname_override: n{index}\n  port: 22\n  role: [{roles}]\n"
+            "- address: {address}\n  user: rancher\n  hostname_override: n{index}\n  port: 22\n  role: [{roles}]"
         )
-    };
-    let text = format!("nodes:\n{}", (0..5_000).map(node).collect::<String>());
-    assert_eq!(Inventory::parse(&text, "large.yml").unwrap().inventory.nodes.len(), 5_000);
+    });
+    let parsed = Inventory::parse(&format!("nodes:\n{nodes}"), "large.yml").unwrap();
+    assert_eq!(parsed.inventory.nodes.len(), 5_000);
 }
 
 proptest! {
