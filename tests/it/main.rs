@@ -1,1 +1,5 @@
+//! The tests of certroll, in one binary.
+
+mod golden;
 mod inventory;
+mod planner;

@@ -1,0 +1,231 @@
+//! The planner against clusters as the real rke left them: what is planned, and what forbids it.
+#![expect(clippy::unwrap_used, reason = "a case that is not as it should be fails its test")]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use certroll::facts::{Facts, NodeFacts, Unseen};
+use certroll::inventory::{MaxUnavailable, NodeName, Role};
+use certroll::plan::{Action, Plan, Policy, Procedure, Renewal, Via, check, plan};
+use jiff::SignedDuration;
+
+use crate::golden::Golden;
+
+const LEGACY: &str = "rke-v0.1.17";
+const MODERN: &str = "rke-v0.2.8";
+
+fn policy(golden: &Golden, procedure: Procedure) -> Policy {
+    Policy {
+        procedure,
+        via: Some(Via::Manual),
+        services: Vec::new(),
+        renew_within: SignedDuration::from_hours(24 * 90),
+        renewal: Renewal::WhereNeeded,
+        max_unavailable_worker: MaxUnavailable::DEFAULT,
+        selected: None,
+        rancher: None,
+        wait: Duration::from_secs(3600),
+        break_lock: None,
+        now: golden.now,
+    }
+}
+
+/// Makes a plan, and holds it against the checker.
+fn planned(golden: &Golden, facts: &Facts, policy: &Policy) -> Plan {
+    let made = plan(&golden.inventory, facts, policy);
+    assert_eq!(check(&made, facts), [], "the checker finds nothing in any plan that the planner makes");
+    assert_eq!(made, plan(&golden.inventory, facts, policy), "planning twice gives the same plan");
+    made
+}
+
+fn repair(golden: &Golden) -> Plan {
+    planned(golden, &golden.facts(), &policy(golden, Procedure::Repair))
+}
+
+/// Tells a plan in short lines.
+fn outline(plan: &Plan) -> String {
+    let mut text = String::new();
+    for stage in &plan.stages {
+        let _ = writeln!(text, "{} (at most {})", stage.name, stage.max_unavailable);
+        for step in &stage.steps {
+            let node = step.node.as_ref().map_or("-", NodeName::as_str);
+            let _ = writeln!(text, "  {node}: {}", action(&step.action));
+        }
+    }
+    for (word, findings) in [("blocker", &plan.blockers), ("finding", &plan.findings)] {
+        for finding in findings {
+            let node = finding.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+            let _ = writeln!(text, "{word} {} {node}{}", finding.code, finding.message);
+        }
+    }
+    text
+}
+
+fn action(action: &Action) -> String {
+    match action {
+        Action::CopyFiles { folder, copies } => {
+            let copies: Vec<String> =
+                copies.iter().map(|copy| format!("{} < {}", copy.destination, copy.source)).collect();
+            format!("copy ({folder:?})\n    {}", copies.join("\n    ").replace("/etc/kubernetes/", ""))
+        }
+        Action::BringFiles { from, copies, .. } => {
+            let names: Vec<&str> = copies.iter().map(|copy| copy.destination.rsplit('/').next().unwrap()).collect();
+            format!("bring from {from}: {}", names.join(" "))
+        }
+        Action::AddKubeAdmin { source, .. } => format!("add kube-admin: {source:?}"),
+        Action::Confirm { before, .. } => format!("confirm {} certificates", before.len()),
+        Action::Verify { before, .. } => format!("verify {} certificates", before.len()),
+        Action::RotateByOperator { before, .. } => format!("operator rotates {} certificates", before.len()),
+        Action::Restart { containers, guard } => format!("restart {} {guard:?}", containers.join(" ")).chars().take(80).collect(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn is_copy_of_the_authority(path: &str) -> bool {
+    path.starts_with(".tmp/") && (path.contains("requestheader") || path.contains("proxy-client"))
+}
+
+const CONTROL_PLANE: [&str; 3] = ["n1", "n2", "n3"];
+
+#[test]
+fn a_legacy_bundle_that_is_whole_needs_nothing() {
+    let golden = Golden::read(LEGACY);
+    let plan = repair(&golden);
+    assert!(!plan.has_work(), "{}", outline(&plan));
+    assert_eq!(plan.blockers, []);
+}
+
+#[test]
+fn the_four_written_copies_complete_a_bundle_from_before_rke_0_1_9() {
+    let golden = Golden::read(LEGACY).without(&CONTROL_PLANE, is_copy_of_the_authority);
+    insta::assert_snapshot!(outline(&repair(&golden)));
+}
+
+#[test]
+fn a_missing_folder_is_filled_from_ssl_with_one_kube_admin_pair() {
+    let golden = Golden::read(LEGACY).without(&CONTROL_PLANE, |path| path.starts_with(".tmp/"));
+    insta::assert_snapshot!(outline(&repair(&golden)));
+}
+
+#[test]
+fn a_pair_that_one_node_has_is_brought_from_there() {
+    let golden = Golden::read(LEGACY).without(&["n2", "n3"], |path| path.starts_with(".tmp/"));
+    let plan = repair(&golden);
+    let admins: Vec<String> = plan.steps().map(|step| action(&step.action)).filter(|text| text.contains("kube-admin:")).collect();
+    assert_eq!(admins.len(), 2, "{}", outline(&plan));
+    assert!(admins.iter().all(|text| text.contains("Node { node: NodeName(\"n1\")")), "{admins:?}");
+}
+
+#[test]
+fn a_healthy_newer_cluster_gets_no_bundle() {
+    let golden = Golden::read(MODERN);
+    let plan = repair(&golden);
+    assert!(!plan.has_work());
+    assert_eq!(plan.findings.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["bundle-not-needed"]);
+    let rotate = planned(&golden, &golden.facts(), &policy(&golden, Procedure::Rotate));
+    assert!(!rotate.has_work(), "{}", outline(&rotate));
+}
+
+#[test]
+fn an_expired_newer_cluster_gets_its_bundle_by_name_alone() {
+    let golden = Golden::read(MODERN).days_later(3651);
+    let plan = repair(&golden);
+    assert!(plan.has_work(), "{}", outline(&plan));
+    let rotate = plan_of(&golden, Procedure::Rotate);
+    assert!(rotate.stage(certroll::plan::StageName::Repair).is_none(), "rotate repairs only where the layout is old");
+}
+
+fn plan_of(golden: &Golden, procedure: Procedure) -> Plan {
+    planned(golden, &golden.facts(), &policy(golden, procedure))
+}
+
+#[test]
+fn an_expired_legacy_cluster_is_repaired_rotated_and_its_workers_restarted() {
+    let golden = Golden::read(LEGACY).without(&CONTROL_PLANE, is_copy_of_the_authority).days_later(368);
+    insta::assert_snapshot!(outline(&plan_of(&golden, Procedure::Rotate)));
+}
+
+#[test]
+fn another_authority_in_any_bundle_forbids_everything() {
+    let golden = Golden::read(LEGACY).with_file("n2", ".tmp/kube-ca.pem", ("n1", "ssl/kube-apiserver-requestheader-ca.pem"));
+    let plan = repair(&golden);
+    let codes: Vec<&str> = plan.blockers.iter().map(|finding| finding.code.as_str()).collect();
+    assert!(codes.contains(&"ca-differs"), "{codes:?}");
+    assert!(codes.contains(&"bundle-pair-mismatched"), "{codes:?}");
+}
+
+#[test]
+fn half_a_kube_admin_pair_is_not_completed_with_another_half() {
+    let golden = Golden::read(LEGACY).without(&["n1"], |path| path == ".tmp/kube-admin-key.pem");
+    let codes: Vec<String> = repair(&golden).blockers.into_iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["bundle-pair-incomplete"]);
+}
+
+#[test]
+fn a_copy_one_folder_too_deep_does_not_count() {
+    let golden = Golden::read(LEGACY)
+        .without(&["n1"], |path| path.starts_with(".tmp/"))
+        .with_file("n1", ".tmp/ssl/kube-ca.pem", ("n1", "ssl/kube-ca.pem"));
+    let facts = golden.facts();
+    let node = facts.nodes.first().unwrap();
+    let bundle = certroll::facts::bundle_of(&golden.inventory, node, node.observation().unwrap());
+    assert_eq!(bundle.map(certroll::facts::Bundle::as_str), Some("nested"));
+    assert!(repair(&golden).has_work());
+}
+
+/// An etcd member that is nothing else has no key of the CA, and no pair of the API server (domain: hole 2).
+#[test]
+fn an_etcd_node_is_given_what_its_ssl_never_holds() {
+    let mut golden = Golden::read(LEGACY).without(&["n3"], |path| {
+        path.starts_with(".tmp/")
+            || ["ca-key", "apiserver", "controller-manager", "scheduler"].iter().any(|part| path.contains(part))
+    });
+    golden.inventory.nodes.get_mut(2).unwrap().roles = vec![Role::Etcd];
+    let plan = repair(&golden);
+    assert_eq!(plan.blockers, [], "{}", outline(&plan));
+    assert!(plan.findings.iter().any(|finding| finding.code == "gains-ca-key"), "the plan names who gains the CA's key");
+    insta::assert_snapshot!(outline(&plan));
+}
+
+fn unreachable(node: &NodeFacts) -> NodeFacts {
+    let unseen = Unseen { reachable: false, error: "10.77.0.14:22 refused the connection".to_owned(), hint: None };
+    NodeFacts { result: Err(unseen), ..node.clone() }
+}
+
+#[test]
+fn a_worker_that_is_away_is_named_and_the_rest_is_done() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let mut facts = golden.facts();
+    facts.nodes[3] = unreachable(&facts.nodes[3]);
+    let plan = planned(&golden, &facts, &policy(&golden, Procedure::Rotate));
+    assert_eq!(plan.blockers, []);
+    assert_eq!(plan.not_handled.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["n4"]);
+    assert!(plan.steps().all(|step| step.node.as_ref().is_none_or(|node| node.as_str() != "n4")));
+}
+
+#[test]
+fn a_control_plane_node_that_is_away_forbids_a_rotation() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let mut facts = golden.facts();
+    facts.nodes[0] = unreachable(&facts.nodes[0]);
+    let plan = planned(&golden, &facts, &policy(&golden, Procedure::Rotate));
+    assert_eq!(plan.blockers.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["control-plane-unreachable"]);
+}
+
+#[test]
+fn a_selection_that_splits_the_control_plane_is_refused() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let mut policy = policy(&golden, Procedure::Rotate);
+    policy.selected = Some(vec![NodeName::new("n1"), NodeName::new("n4")]);
+    let plan = planned(&golden, &golden.facts(), &policy);
+    assert!(plan.blockers.iter().any(|finding| finding.code == "selection-splits-cluster"));
+}
+
+#[test]
+fn a_plan_survives_its_file() {
+    let golden = Golden::read(LEGACY).without(&CONTROL_PLANE, is_copy_of_the_authority).days_later(368);
+    let plan = plan_of(&golden, Procedure::Rotate);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    assert!(!text.contains("PRIVATE KEY"));
+}
