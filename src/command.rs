@@ -121,10 +121,10 @@ impl Access {
         let environment = docker_environment(docker_socket);
         let script = quote(script);
         match self {
-            Self::Root => format!("{environment}exec sh -c {script}"),
-            Self::Sudo => format!("exec sudo -n {environment}sh -c {script}"),
+            Self::Root => format!("exec {environment}/bin/sh -c {script}"),
+            Self::Sudo => format!("exec sudo -n {environment}/bin/sh -c {script}"),
             Self::Docker { image } => {
-                format!("{environment}exec {} {environment}sh -c {script}", docker_root(&quote(image)))
+                format!("exec {environment}{} {environment}/bin/sh -c {script}", docker_root(&quote(image)))
             }
         }
     }
@@ -145,7 +145,8 @@ fn docker_environment(docker_socket: &str) -> String {
 /// Returns the `docker run` that gives a root shell on the host, for a shell word that names an image.
 ///
 /// The whole host lies under `/host` and becomes the root, so a script sees the same paths as root itself. No network is needed:
-/// docker's socket is a file. `label=disable` because SELinux would forbid the mount, `--userns host` because a remapped root is none.
+/// docker's socket is a file. Scripts are run with `/bin/sh`, by its path: a busybox would prefer its own applets to the host's tools.
+/// `label=disable` because SELinux would forbid the mount, `--userns host` because a remapped root is none.
 pub fn docker_root(image_word: &str) -> String {
     format!(
         "docker run --rm -i --network none --userns host --security-opt label=disable -v /:/host \
@@ -177,10 +178,14 @@ mod tests {
 
     #[test]
     fn a_wrapped_script_is_one_word() {
-        assert_eq!(Access::Root.wrap("id -u; id", DEFAULT_DOCKER_SOCKET), "exec sh -c 'id -u; id'");
+        assert_eq!(Access::Root.wrap("id -u; id", DEFAULT_DOCKER_SOCKET), "exec /bin/sh -c 'id -u; id'");
         assert_eq!(
             Access::Sudo.wrap("id", "/run/d.sock"),
-            "exec sudo -n env DOCKER_HOST=unix:///run/d.sock sh -c id"
+            "exec sudo -n env DOCKER_HOST=unix:///run/d.sock /bin/sh -c id"
+        );
+        assert_eq!(
+            Access::Root.wrap("id", "/run/d.sock"),
+            "exec env DOCKER_HOST=unix:///run/d.sock /bin/sh -c id"
         );
     }
 }

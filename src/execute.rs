@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt as _;
 use tokio::sync::{Notify, OnceCell};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::event::{EventKind, Outcome, RunOutcome, RunState, StageOutline};
@@ -89,8 +90,8 @@ pub struct Run {
     pub facts: Facts,
     /// Looks at nodes, and connects to them.
     pub gatherer: Gatherer,
-    /// Rancher, where the plan needs it.
-    pub rancher: Option<rancher::Client>,
+    /// Rancher, where it is known.
+    pub rancher: Option<Rancher>,
     /// The time.
     pub clock: Clock,
     /// How many connections may be open at a time.
@@ -99,12 +100,22 @@ pub struct Run {
     pub operator: Arc<Operator>,
 }
 
+/// Rancher, and the cluster in it.
+pub struct Rancher {
+    /// Who asks.
+    pub client: rancher::Client,
+    /// The cluster's id.
+    pub cluster_id: String,
+}
+
 /// A run that goes on.
 struct Execution<'a> {
     run: &'a Run,
     recorder: &'a Recorder<'a>,
     /// The kube-admin pair that this run made: one for all nodes.
     kube_admin: OnceCell<KeyPair>,
+    /// When somebody else had made the certificates: from then on the agents of the nodes have their time.
+    rotated_at: OnceCell<Instant>,
     /// Set when a step has failed: what has not begun does not begin any more.
     failed: AtomicBool,
 }
@@ -139,8 +150,13 @@ pub async fn execute(
     listen: &mut (dyn FnMut(&crate::event::Event) + Send),
 ) -> Result<RunState, JournalError> {
     let recorder = Recorder::new(journal, run.clock, listen);
-    let execution =
-        Execution { run, recorder: &recorder, kube_admin: OnceCell::new(), failed: AtomicBool::new(false) };
+    let execution = Execution {
+        run,
+        recorder: &recorder,
+        kube_admin: OnceCell::new(),
+        rotated_at: OnceCell::new(),
+        failed: AtomicBool::new(false),
+    };
     recorder.record(EventKind::RunStarted {
         run: run.name.clone(),
         cluster: run.plan.cluster.clone(),

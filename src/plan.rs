@@ -22,7 +22,7 @@ use crate::inventory::{NodeName, Role};
 use crate::pki::{Fingerprint, Service};
 
 pub use action::{
-    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder,
+    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder, kube_admin_paths,
     restart as restart_command,
 };
 pub use basis::{basis, moved, moved_of_node};
@@ -87,7 +87,7 @@ pub struct Plan {
     pub procedure: Procedure,
     /// Who makes the new certificates; `None` where none are made.
     pub via: Option<Via>,
-    /// The services whose certificates are rotated; all of them where nothing was selected.
+    /// The services that were selected; empty for all.
     pub services: Vec<Service>,
     /// When it was made.
     pub created_at: Timestamp,

@@ -21,7 +21,7 @@ mod known_hosts;
 mod login;
 mod session;
 
-pub use error::{HostKey, KeyError, Phase, TransportError};
+pub use error::{ChangedHost, HostKey, KeyError, Phase, Refusal, TransportError, UnknownHost};
 pub use jump::{Jump, ParseJumpError};
 pub use known_hosts::Place;
 pub use session::{Session, TcpChannel};
@@ -126,7 +126,7 @@ impl Settings {
         let home = home.into();
         Self {
             connect_timeout: Duration::from_secs(10),
-            command_timeout: Duration::from_mins(1),
+            command_timeout: Duration::from_secs(60),
             keepalive: Duration::from_secs(15),
             max_output: 64 << 20,
             known_hosts: vec![home.join(".ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")],

@@ -48,7 +48,8 @@ impl Execution<'_> {
         patience: Duration,
         before: &[CertificateBefore],
     ) -> Result<Vec<String>, StepError> {
-        let began = Instant::now();
+        // All agents have their time at once, from the rotation on, not one after the other.
+        let began = self.rotated_at.get().copied().unwrap_or_else(Instant::now);
         loop {
             let observation = self.observe(place).await?;
             let needy = reasons(&observation, containers);

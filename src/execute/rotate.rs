@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use super::step::Turn;
 use super::verify::unchanged;
-use super::{Execution, StepError};
+use super::{Execution, Rancher, StepError};
 use crate::event::{EventKind, Outcome};
 use crate::inventory::Node;
 use crate::pki::Service;
-use crate::plan::{Action, CertificateBefore};
+use crate::plan::CertificateBefore;
 use crate::rancher::{RancherError, Rotation, rotation_state};
 
 /// How often Rancher is asked how far it is.
@@ -27,7 +27,9 @@ impl Execution<'_> {
         service: Option<Service>,
         timeout: Duration,
     ) -> Result<Outcome, StepError> {
-        let Some(client) = &self.run.rancher else { return Err(StepError::new("Rancher is not known")) };
+        let Some(Rancher { client, .. }) = &self.run.rancher else {
+            return Err(StepError::new("Rancher is not known"));
+        };
         let began = Instant::now();
         let deadline = began + timeout;
         let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
@@ -159,21 +161,9 @@ impl Execution<'_> {
         (!waiting.is_empty()).then(|| waiting.join("; "))
     }
 
-    /// Returns the cluster's id in Rancher, where this run knows Rancher.
-    pub(super) fn rancher_cluster(&self) -> Option<&str> {
-        self.run.plan.steps().find_map(|step| match &step.action {
-            Action::RotateByRancher { cluster_id, .. } => Some(cluster_id.as_str()),
-            _ => None,
-        })
-    }
-
     /// Returns Rancher's word for a node; `None` where Rancher does not know it.
-    pub(super) async fn rancher_node_state(
-        &self,
-        node: &Node,
-        cluster_id: &str,
-    ) -> Result<Option<String>, StepError> {
-        let Some(client) = &self.run.rancher else { return Ok(None) };
+    pub(super) async fn rancher_node_state(&self, node: &Node) -> Result<Option<String>, StepError> {
+        let Some(Rancher { client, cluster_id }) = &self.run.rancher else { return Ok(None) };
         let nodes = client.nodes(cluster_id).await.map_err(|error| step_error(&error))?;
         let known_as = [node.name.as_str(), node.address.as_str(), node.internal_address.as_str()];
         let found = nodes.into_iter().find(|candidate| is_named(candidate, known_as));

@@ -7,6 +7,7 @@ use crate::facts::Observation;
 use crate::inventory::Node;
 use crate::plan::{Action, RUN_VARIABLE, StageName, Step, moved_of_node};
 use crate::transport::Session;
+use tokio::time::Instant;
 
 /// The connection that the steps of one node share, made when the first of them needs it.
 #[derive(Default)]
@@ -43,14 +44,18 @@ impl Execution<'_> {
     /// Does what a step says.
     pub(super) async fn perform(&self, turn: Turn<'_>, seat: &mut Seat) -> Result<Outcome, StepError> {
         let step = turn.step;
-        match &step.action {
+        let rotated = match &step.action {
             Action::RotateByRancher { cluster_id, service, timeout, .. } => {
-                return Box::pin(self.rotate_by_rancher(turn, cluster_id, *service, *timeout)).await;
+                Some(Box::pin(self.rotate_by_rancher(turn, cluster_id, *service, *timeout)).await)
             }
             Action::RotateByOperator { instructions, timeout, before } => {
-                return Box::pin(self.rotate_by_operator(turn, instructions, *timeout, before)).await;
+                Some(Box::pin(self.rotate_by_operator(turn, instructions, *timeout, before)).await)
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(result) = rotated {
+            self.rotated_at.get_or_init(|| async { Instant::now() }).await;
+            return result;
         }
         let inventory = self.run.gatherer.inventory();
         let node = step.node.as_ref().and_then(|name| inventory.node(name));

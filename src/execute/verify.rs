@@ -81,10 +81,9 @@ impl Execution<'_> {
 
     /// Waits until Rancher calls the node active, where Rancher is known and knows the node.
     async fn wait_until_active(&self, place: &Place<'_>, timeout: Duration) -> Result<(), StepError> {
-        let Some(cluster_id) = self.rancher_cluster() else { return Ok(()) };
         let began = Instant::now();
         loop {
-            let state = self.rancher_node_state(place.node, cluster_id).await;
+            let state = self.rancher_node_state(place.node).await;
             match state {
                 Ok(None) => return Ok(()),
                 Ok(Some(state)) if state == "active" => return Ok(()),

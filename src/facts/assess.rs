@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Bundle, Container, Content, Facts, File, NodeFacts, Observation, bundle_of, certificate_file_name,
+    Bundle, Container, Content, Facts, File, Health, NodeFacts, Observation, bundle_of, certificate_file_name,
 };
 use crate::finding::{Finding, Severity};
 use crate::inventory::{Inventory, Role};
@@ -54,7 +54,7 @@ pub fn effective_not_after(certificate: &Certificate, authority: Option<&Certifi
     authority.map_or(certificate.not_after, |authority| certificate.not_after.min(authority.not_after))
 }
 
-/// Returns the CA that signs a certificate of a name: that of its own folder, else that of `ssl`.
+/// Returns the CA that a certificate of a name says it is signed by: that of its own folder, else that of `ssl`.
 fn authority_of<'a>(observation: &'a Observation, file: &File, name: &str) -> Option<&'a Certificate> {
     let authority = match (file.location, name) {
         (Location::KubeletPki, _) | (_, "kube-etcd-client" | "kube-etcd-client-ca") => return None,
@@ -62,7 +62,9 @@ fn authority_of<'a>(observation: &'a Observation, file: &File, name: &str) -> Op
         _ => KUBE_CA,
     };
     let own = observation.certificate(file.location, authority);
-    own.or_else(|| observation.certificate(Location::Ssl, authority))
+    let found = own.or_else(|| observation.certificate(Location::Ssl, authority))?;
+    let Content::Certificate(Ok(certificate)) = &file.content else { return None };
+    (found.subject == certificate.issuer && found.sha256 != certificate.sha256).then_some(found)
 }
 
 /// Returns how the certificate in a file stands.
@@ -78,9 +80,8 @@ pub fn certificate_status(
     let authority =
         authority_of(observation, file, name).filter(|authority| authority.sha256 != certificate.sha256);
     let end = effective_not_after(certificate, authority);
-    let claims_authority = authority.is_some_and(|authority| authority.subject == certificate.issuer);
     let is_broken = observation.key_matches(file.location, name) == Some(false)
-        || (claims_authority && authority.is_some_and(|authority| !certificate.is_signed_by(authority)));
+        || authority.is_some_and(|authority| !certificate.is_signed_by(authority));
     let status = if is_broken {
         CertificateStatus::Invalid
     } else if end <= thresholds.now {
@@ -273,25 +274,30 @@ fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Obs
         ];
     }
     let mut findings = Vec::new();
+    let mut down: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in expected_containers(inventory, node) {
         match observation.container(name) {
             None => {
-                findings.push(Finding::error("container-missing", format!("there is no container `{name}`")));
+                findings.push(Finding::error("container-missing", format!("there is no container `{name}`")))
             }
-            Some(container) if !container.is_running() => findings.push(Finding::error(
-                "container-not-running",
-                format!("the container `{name}` is {}", container.state),
-            )),
+            Some(container) if !container.is_running() => {
+                down.entry(&container.state).or_default().push(name)
+            }
             Some(_) => {}
         }
     }
+    for (state, names) in down {
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        findings
+            .push(Finding::error("container-not-running", format!("{} {verb} {state}", names.join(", "))));
+    }
     let stale: Vec<&str> = stale_containers(observation).map(|container| container.name.as_str()).collect();
     if !stale.is_empty() {
-        let verb = if stale.len() == 1 { "uses" } else { "use" };
-        let message = format!(
-            "{} started before its certificate was written: still {verb} the old one",
-            stale.join(" and ")
-        );
+        let rest = match stale.len() {
+            1 => "started before its certificate was written: it still uses the old one",
+            _ => "started before their certificates were written: they still use the old ones",
+        };
+        let message = format!("{} {rest}", stale.join(" and "));
         findings.push(
             Finding::error("container-stale", message)
                 .hint("`certroll plan restart` shows the restarts that mend it"),
@@ -332,7 +338,10 @@ fn served_findings(observation: &Observation) -> Vec<Finding> {
 
 /// Returns the findings about components that are not well.
 fn health_findings(observation: &Observation) -> Vec<Finding> {
-    let judged = observation.health.iter().filter_map(|health| match health.healthy {
+    // A container that does not run has its own finding.
+    let runs =
+        |health: &&Health| observation.container(health.service.as_str()).is_none_or(Container::is_running);
+    let judged = observation.health.iter().filter(runs).filter_map(|health| match health.healthy {
         Some(true) => None,
         Some(false) => {
             let message = format!("{} is not healthy: {}", health.service, health.detail);
@@ -350,14 +359,14 @@ fn health_findings(observation: &Observation) -> Vec<Finding> {
 fn bundle_findings(inventory: &Inventory, node: &NodeFacts, observation: &Observation) -> Vec<Finding> {
     let mut findings = Vec::new();
     if matches!(bundle_of(inventory, node, observation), Some(Bundle::Incomplete | Bundle::Nested)) {
-        let missing: Vec<String> = super::bundle_names(inventory)
-            .into_iter()
+        let names = super::bundle_names(inventory).into_iter();
+        let missing: Vec<String> = names
             .filter(|file| observation.file(Location::Tmp, &file.file_name).is_none())
             .map(|file| file.file_name)
             .collect();
         let named = match missing.as_slice() {
-            [first, rest @ ..] if rest.len() > 3 => format!("{first} and {} more files", rest.len()),
-            names => names.join(", "),
+            [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
+            names => names.concat(),
         };
         let message =
             format!("`.tmp` lacks {named}: Rancher 2.2 will loop with \"CA Certificate or Key is empty\"");

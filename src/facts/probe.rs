@@ -85,18 +85,18 @@ impl Probe<'_> {
         let marker = quote(self.marker);
         let docker_host = format!("DOCKER_HOST={}", quote(&format!("unix://{}", self.node.docker_socket)));
         let root = format!(
-            "if [ \"$(id -u)\" = 0 ]; then printf '\\n%s access root\\n' {marker}; {docker_host} exec sh -c {body}; fi\n"
+            "if [ \"$(id -u)\" = 0 ]; then printf '\\n%s access root\\n' {marker}; {docker_host} exec /bin/sh -c {body}; fi\n"
         );
         let sudo = format!(
             "if sudo -n true 2>/dev/null; then printf '\\n%s access sudo\\n' {marker}; \
-             exec sudo -n env {docker_host} sh -c {body}; fi\n"
+             exec sudo -n env {docker_host} /bin/sh -c {body}; fi\n"
         );
         let docker = format!(
             "export {docker_host}\n\
              for name in kubelet kube-proxy kube-apiserver service-sidekick nginx-proxy share-mnt; do\n  \
              image=$(docker inspect --format '{{{{.Image}}}}' \"$name\" 2>/dev/null) || continue\n  \
              printf '\\n%s access docker %s\\n' {marker} \"$image\"\n  \
-             {} env {docker_host} sh -c {body}\n  \
+             {} env {docker_host} /bin/sh -c {body}\n  \
              case $? in 125|126|127) ;; *) exit 0 ;; esac\ndone\n",
             docker_root("\"$image\"")
         );

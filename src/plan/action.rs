@@ -194,7 +194,7 @@ impl Action {
 }
 
 /// Returns where the kube-admin pair lies in the legacy bundle: certificate and key.
-fn kube_admin_paths(directory: &str) -> [String; 2] {
+pub fn kube_admin_paths(directory: &str) -> [String; 2] {
     [format!("{directory}/.tmp/kube-admin.pem"), format!("{directory}/.tmp/kube-admin-key.pem")]
 }
 

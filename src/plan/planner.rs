@@ -75,6 +75,7 @@ impl<'a> Draft<'a> {
         let touches_control_plane = self.policy.procedure != Procedure::Restart;
         for node in &self.facts.nodes {
             if !self.is_selected(&node.name) {
+                self.name_left_out(node);
                 continue;
             }
             if let Err(unseen) = &node.result {
@@ -103,13 +104,25 @@ impl<'a> Draft<'a> {
                     "ca-missing",
                     "no node shows an `ssl/kube-ca.pem`: there is no cluster to work on",
                 )
-                .hint("certroll check shows what was seen"),
+                .hint("`certroll check` shows what was seen"),
             );
         }
         for (node, observation) in self.scope() {
             self.blockers.extend(
                 node_blockers(observation, self.policy).into_iter().map(|finding| finding.on(&node.name)),
             );
+        }
+    }
+
+    /// A rotation renews the files of every node; a worker that `-n` leaves out is not restarted onto them.
+    fn name_left_out(&mut self, node: &NodeFacts) {
+        if self.policy.procedure == Procedure::Rotate && node.is_worker_only() {
+            self.not_handled.push(NotHandled {
+                node: node.name.clone(),
+                reason: "`-n` leaves it out; it may get new certificates all the same, and keep using the old ones"
+                    .to_owned(),
+                hint: format!("certroll plan restart -n {}", node.name),
+            });
         }
     }
 

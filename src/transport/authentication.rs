@@ -69,7 +69,7 @@ impl Credentials {
         }
         if self.agent.is_some() && source.is_encrypted() {
             self.left_to_agent.extend(source.public_key());
-            return;
+            return self.unusable.push(KeyError::LeftToAgent { key: source.name() });
         }
         let key = match ring.load(source).await {
             Ok(key) => key,
@@ -230,11 +230,14 @@ impl Exchange<'_> {
         Ok(false)
     }
 
-    /// Returns the hashes to sign with: one nothing for all but RSA keys.
+    /// Returns the hashes to sign with, in the order in which they are tried; all but RSA keys leave no choice.
     async fn hashes(
         &mut self,
         algorithm: &ssh_key::Algorithm,
     ) -> Result<Vec<Option<HashAlg>>, TransportError> {
+        if !self.open {
+            return Ok(vec![]);
+        }
         if !matches!(algorithm, ssh_key::Algorithm::Rsa { .. }) {
             return Ok(vec![None]);
         }
@@ -311,7 +314,8 @@ impl Exchange<'_> {
     }
 
     fn lost(&self, reason: &str) -> TransportError {
-        TransportError::ConnectionLost { at: self.login.at.clone(), reason: reason.to_owned() }
+        let reason = self.fate.reason().unwrap_or(reason).to_owned();
+        TransportError::ConnectionLost { at: self.login.at.clone(), reason }
     }
 
     fn refusal(mut self, unusable: &[KeyError]) -> Refusal {

@@ -166,7 +166,8 @@ impl Attempt<'_> {
         let at = &self.login.at;
         let configuration = Arc::new(self.connector.configuration(host_keys.preferred(at)));
         let peer = Peer { login: self.login.clone(), host_keys: Arc::clone(host_keys), fate: fate.clone() };
-        let connecting = client::connect_stream(configuration, stream, peer);
+        // On the heap: the protocol's state is large, and many connections are made at once.
+        let connecting = Box::pin(client::connect_stream(configuration, stream, peer));
         self.within(Phase::KeyExchange, connecting).await?.map_err(|error| match error {
             PeerError::HostKey(error) => *error,
             PeerError::Protocol(error) => handshake_error(at, error),
@@ -185,13 +186,14 @@ fn dial_error(at: &Endpoint, error: &io::Error) -> TransportError {
 fn handshake_error(at: &Endpoint, error: russh::Error) -> TransportError {
     let at = at.clone();
     match error {
-        russh::Error::IO(error) => TransportError::ConnectionLost { at, reason: error.to_string() },
-        russh::Error::HUP | russh::Error::Disconnect => TransportError::ConnectionLost {
-            at,
-            reason:
-                "it hung up during the handshake; sshd does so when too many log in at once (`MaxStartups`)"
-                    .to_owned(),
-        },
+        russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect => {
+            TransportError::ConnectionLost {
+                at,
+                reason: format!(
+                    "it hung up during the handshake ({error}); sshd does so when too many log in at once (`MaxStartups`)"
+                ),
+            }
+        }
         russh::Error::NoCommonAlgo { kind, ours, theirs } => {
             let (ours, theirs) = (ours.join(", "), theirs.join(", "));
             let reason = format!("no common algorithm ({kind:?}): here {ours}; there {theirs}");

@@ -70,17 +70,11 @@ pub enum TransportError {
     #[error("the host key of {} is not known: {}", .0.at, .0.key)]
     HostKeyUnknown(Box<UnknownHost>),
     /// The host shows another key than known_hosts says: it was reinstalled, or somebody listens in.
-    #[error("THE HOST KEY OF {at} HAS CHANGED: it shows {key}, but {place} names another {known_as} key")]
-    HostKeyChanged {
-        /// Who was to be reached.
-        at: Endpoint,
-        /// The key that it shows.
-        key: HostKey,
-        /// The kind of the key that is known.
-        known_as: String,
-        /// Where the known key stands.
-        place: Place,
-    },
+    #[error(
+        "the host key of {} has changed: it shows {}, but {} names another key ({})",
+        .0.at, .0.key, .0.place, .0.known_as
+    )]
+    HostKeyChanged(Box<ChangedHost>),
     /// The host shows a key that is marked `@revoked`.
     #[error("the host key of {at} is revoked by {place}: {key}")]
     HostKeyRevoked {
@@ -119,7 +113,7 @@ pub enum TransportError {
         /// How it failed.
         cause: Arc<TransportError>,
     },
-    /// The host forwards no connections (`AllowTcpForwarding no`, `PermitOpen`, `restrict` in authorized_keys).
+    /// The host forwards no connections (`AllowTcpForwarding no`, `PermitOpen`, `restrict` in `authorized_keys`).
     #[error("{at} does not allow forwarding to {target}")]
     ForwardingProhibited {
         /// The host that was asked.
@@ -237,6 +231,19 @@ pub struct UnknownHost {
     pub authority: Option<Place>,
 }
 
+/// A host that shows another key than known_hosts names.
+#[derive(Debug, Clone)]
+pub struct ChangedHost {
+    /// Who was to be reached.
+    pub at: Endpoint,
+    /// The key that it shows.
+    pub key: HostKey,
+    /// The kind of the key that is known.
+    pub known_as: String,
+    /// Where the known key stands.
+    pub place: Place,
+}
+
 /// What was offered to a host, and why it was not enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub(super) String);
@@ -264,6 +271,12 @@ pub enum KeyError {
     /// The key is encrypted, and nobody knew its passphrase.
     #[error("{key} is encrypted and no passphrase was given")]
     NoPassphrase {
+        /// The key, for people.
+        key: String,
+    },
+    /// The key is encrypted, and the agent was asked instead of its owner.
+    #[error("{key} is encrypted and was left to the SSH agent")]
+    LeftToAgent {
         /// The key, for people.
         key: String,
     },

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyBase64 as _};
 
-use super::error::{HostKey, UnknownHost};
+use super::error::{ChangedHost, HostKey, UnknownHost};
 use super::known_hosts::{KnownHosts, Place, Verdict, lookup_name};
 use super::login::Login;
 use super::{Endpoint, HostKeyPolicy, TransportError};
@@ -76,12 +76,14 @@ impl HostKeys {
                 Err(TransportError::HostKeyRevoked { at, key: HostKey::of(key), place })
             }
             (Verdict::Known, _) | (_, HostKeyPolicy::Off) => Ok(()),
-            (Verdict::Changed { place, algorithm }, _) => Err(TransportError::HostKeyChanged {
-                at,
-                key: HostKey::of(key),
-                known_as: algorithm.to_string(),
-                place,
-            }),
+            (Verdict::Changed { place, algorithm }, _) => {
+                Err(TransportError::HostKeyChanged(Box::new(ChangedHost {
+                    at,
+                    key: HostKey::of(key),
+                    known_as: algorithm.to_string(),
+                    place,
+                })))
+            }
             (Verdict::Unknown { .. }, HostKeyPolicy::AcceptNew) => {
                 let line = format!("{} {} {}", lookup_name(&at), key.algorithm(), key.public_key_base64());
                 let file = self.first_file.clone();

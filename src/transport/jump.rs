@@ -113,3 +113,35 @@ async fn connect_all(
     }
     Ok(session)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_are_written_as_for_ssh() {
+        let jump = |user: Option<&str>, host: &str, port| {
+            Some(Jump { user: user.map(str::to_owned), at: Endpoint { host: host.to_owned(), port } })
+        };
+        for (text, expected) in [
+            ("gate", jump(None, "gate", 22)),
+            ("rke@gate:2222", jump(Some("rke"), "gate", 2222)),
+            ("me@corp@gate", jump(Some("me@corp"), "gate", 22)),
+            ("[2001:db8::1]:2222", jump(None, "2001:db8::1", 2222)),
+            ("[2001:db8::1]", jump(None, "2001:db8::1", 22)),
+            ("2001:db8::1", jump(None, "2001:db8::1", 22)),
+            ("", None),
+            ("@gate", None),
+            ("rke@", None),
+            ("gate:", None),
+            ("gate:0", None),
+            ("gate:ssh", None),
+            ("gate:70000", None),
+            ("[gate", None),
+            ("[gate]2222", None),
+            ("a b", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+}

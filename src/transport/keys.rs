@@ -88,7 +88,8 @@ impl KeySource {
         }
     }
 
-    fn name(&self) -> String {
+    /// Returns what people call the key.
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Inline(_) => "`ssh_key`".to_owned(),
             Self::File { path, .. } | Self::DefaultFile(path) => format!("`{}`", path.display()),

@@ -1,6 +1,6 @@
 //! Known hosts are the lines of known_hosts files: which host owns which key, which keys are revoked.
 //!
-//! `HostKeys` makes them from files and asks them for a verdict. The format is that of sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
+//! `HostKeys` makes them from files and asks them for a verdict. The manual page sshd(8) has the format.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

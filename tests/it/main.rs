@@ -3,3 +3,4 @@
 mod golden;
 mod inventory;
 mod planner;
+mod transport;

@@ -1,6 +1,6 @@
 //! The hints say what to do about a transport error.
 
-use super::{KeyError, Phase, TransportError, UnknownHost};
+use super::{ChangedHost, KeyError, Phase, TransportError, UnknownHost};
 use crate::command::quote;
 use crate::transport::Endpoint;
 use crate::transport::known_hosts::lookup_name;
@@ -17,12 +17,7 @@ impl TransportError {
             }
             Self::TimedOut { at, phase, .. } => time_hint(at, *phase),
             Self::HostKeyUnknown(unknown) => unknown_key_hint(unknown),
-            Self::HostKeyChanged { at, place, .. } => format!(
-                "if the host was reinstalled, remove the old key with `ssh-keygen -R {} -f {}` and compare the new one; \
-                 if not, somebody may be listening in: do not go on",
-                quote(&lookup_name(at)),
-                quote(&place.file.to_string_lossy()),
-            ),
+            Self::HostKeyChanged(changed) => changed_key_hint(changed),
             Self::HostKeyRevoked { .. } => {
                 "the key must not be trusted any more: give the host a new one, and find out why it still has this one"
                     .to_owned()
@@ -40,8 +35,10 @@ impl TransportError {
             Self::CommandTimedOut { .. } => {
                 "it may still be running there; `--command-timeout` gives commands more time".to_owned()
             }
+            Self::Handshake { at, .. } => {
+                format!("does an sshd listen on port {}? `ssh -v` shows what it says", at.port)
+            }
             Self::ConnectionLost { .. }
-            | Self::Handshake { .. }
             | Self::ForwardRefused { .. }
             | Self::ChannelRefused { .. }
             | Self::OutputTooLarge { .. } => return None,
@@ -65,21 +62,27 @@ fn time_hint(at: &Endpoint, phase: Phase) -> String {
 
 fn unknown_key_hint(unknown: &UnknownHost) -> String {
     let UnknownHost { at, user, key, file, authority } = unknown;
-    let mut hint = format!(
+    let authority = authority.as_ref().map_or_else(String::new, |place| {
+        format!("; {place} names an authority, but certificates of hosts are not understood here")
+    });
+    format!(
         "compare the fingerprint with what `ssh-keygen -lf` prints on the host itself for its {} key, then add the key with \
-         `ssh-keyscan -p {} {} >> {}` or by one `ssh {}`; `--host-keys accept-new` trusts hosts at first sight",
+         `ssh-keyscan -p {} {} >> {}` or by one `ssh {}`; `--host-keys accept-new` trusts hosts at first sight{authority}",
         key.algorithm,
         at.port,
         quote(&at.host),
         quote(&file.to_string_lossy()),
         ssh_arguments(at, user),
-    );
-    if let Some(place) = authority {
-        hint.push_str(&format!(
-            "; {place} names an authority, but certificates of hosts are not understood here"
-        ));
-    }
-    hint
+    )
+}
+
+fn changed_key_hint(changed: &ChangedHost) -> String {
+    format!(
+        "if the host was reinstalled, remove the old key with `ssh-keygen -R {} -f {}` and compare the new one; if not, \
+         somebody may be listening in: do not go on",
+        quote(&lookup_name(&changed.at)),
+        quote(&changed.place.file.to_string_lossy()),
+    )
 }
 
 fn ssh_arguments(at: &Endpoint, user: &str) -> String {
@@ -93,7 +96,7 @@ fn key_hint(error: &KeyError) -> Option<String> {
             "name a key with `ssh_key_path` or `--ssh-key`, or use the agent with `--ssh-agent`".to_owned(),
         ),
         KeyError::Unreadable { .. } => Some("check its owner and its mode".to_owned()),
-        KeyError::NoPassphrase { .. } => {
+        KeyError::NoPassphrase { .. } | KeyError::LeftToAgent { .. } => {
             Some("run it on a terminal, or load the key with `ssh-add` and use `--ssh-agent`".to_owned())
         }
         KeyError::Agent { .. } => {
