@@ -15,5 +15,6 @@ pub mod kube;
 pub mod pki;
 pub mod plan;
 pub mod rancher;
+pub mod report;
 pub mod transport;
 pub mod workstation;

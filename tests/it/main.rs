@@ -3,4 +3,5 @@
 mod golden;
 mod inventory;
 mod planner;
+mod report;
 mod transport;

@@ -1,0 +1,189 @@
+//! A line is one event in words, for a log or a terminal that cannot redraw.
+//!
+//! The face writes one for each event when stderr is no terminal; the other reports share its way to write times and
+//! text that came from elsewhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::event::{Event, EventKind, Outcome, RunOutcome};
+use crate::inventory::NodeName;
+use crate::plan::{StageName, StepId};
+
+/// Writes a line for each event, and leaves out progress that says nothing new.
+#[derive(Debug, Clone, Default)]
+pub struct Lines {
+    last: BTreeMap<StepId, String>,
+}
+
+impl Lines {
+    /// Returns the line of an event, without its end; `None` for progress that repeats what was said last of its step.
+    ///
+    /// Numbers do not make a message new: `waiting for healthz, 38 s` follows `36 s` every few seconds.
+    pub fn line(&mut self, event: &Event) -> Option<String> {
+        if let EventKind::StepProgress { step, message, .. } = &event.kind {
+            let gist: String = message.chars().filter(|character| !character.is_ascii_digit()).collect();
+            if self.last.insert(step.clone(), gist.clone()) == Some(gist) {
+                return None;
+            }
+        }
+        line(event)
+    }
+}
+
+/// Returns the line of an event, without its end: time, stage, node, and what happened.
+///
+/// `None` for the end of a stage, which the ends of its steps have told already.
+pub fn line(event: &Event) -> Option<String> {
+    let (place, what) = match &event.kind {
+        EventKind::RunStarted { run, cluster, owner, stages } => {
+            let steps: usize = stages.iter().map(|stage| stage.steps.len()).sum();
+            let what = format!("run {run} of {cluster} began: {steps} steps, for {owner}");
+            (Place::default(), what)
+        }
+        EventKind::LockTaken { nodes } => (Place::default(), format!("lock taken on {}", names(nodes))),
+        EventKind::LockReleased { nodes } => {
+            (Place::default(), format!("lock given back on {}", names(nodes)))
+        }
+        EventKind::StageStarted { stage } => (Place { stage: Some(*stage), node: None }, "began".to_owned()),
+        EventKind::StepStarted { stage, step, node } => {
+            (Place::of(*stage, node.as_ref()), format!("{step} began"))
+        }
+        EventKind::StepProgress { stage, node, message, .. } => {
+            (Place::of(*stage, node.as_ref()), message.clone())
+        }
+        EventKind::WaitingForOperator { instructions, until, .. } => {
+            let what = format!("waiting for you until {}: {}", time(*until), instructions.join("; "));
+            (Place::default(), what)
+        }
+        EventKind::StepFinished { stage, node, outcome, .. } => {
+            (Place::of(*stage, node.as_ref()), describe(outcome))
+        }
+        EventKind::StageFinished { .. } => return None,
+        EventKind::RunFinished { run, outcome, done, failed, not_run, .. } => {
+            let took = elapsed(Duration::from_millis(event.elapsed_ms));
+            let word = outcome_word(*outcome);
+            let what = format!(
+                "run {run} {word} after {took}: {done} steps done, {failed} failed, {not_run} not run"
+            );
+            (Place::default(), what)
+        }
+    };
+    let stage = place.stage.map_or("", StageName::as_str);
+    let node = place.node.map_or("-", NodeName::as_str);
+    let text = match (place.stage, place.node) {
+        (None, None) => what,
+        _ => format!("{stage:<13}  {node:<12}  {what}"),
+    };
+    Some(format!("{}  {}", time(event.at), printable(&text)))
+}
+
+/// Where something happened.
+#[derive(Default)]
+struct Place<'a> {
+    stage: Option<StageName>,
+    node: Option<&'a NodeName>,
+}
+
+impl<'a> Place<'a> {
+    fn of(stage: StageName, node: Option<&'a NodeName>) -> Self {
+        Self { stage: Some(stage), node }
+    }
+}
+
+/// Returns how a step ended, in words.
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done { message } => format!("done: {message}"),
+        Outcome::Unneeded { message } => format!("nothing to do: {message}"),
+        Outcome::Failed { error, hint: None } => format!("failed: {error}"),
+        Outcome::Failed { error, hint: Some(hint) } => format!("failed: {error} (hint: {hint})"),
+        Outcome::NotRun { reason } => format!("not run: {reason}"),
+    }
+}
+
+/// Returns how a run ended, in a word.
+pub(super) fn outcome_word(outcome: RunOutcome) -> &'static str {
+    match outcome {
+        RunOutcome::Done => "done",
+        RunOutcome::Failed => "failed",
+        RunOutcome::Cancelled => "cancelled",
+    }
+}
+
+/// Returns the names of nodes with spaces between.
+pub(super) fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> String {
+    nodes.into_iter().map(NodeName::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the time of day.
+pub(super) fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%H:%M:%S UTC").to_string()
+}
+
+/// Returns a length of time as people say it: `1.4 s`, `38 s`, `4 min 12 s`, `1 h 3 min`.
+pub(super) fn elapsed(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 10..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// Returns a text in which nothing moves a terminal's cursor: control characters and changes of direction are escaped.
+///
+/// Messages quote what nodes, Rancher and files say.
+pub(super) fn printable(text: &str) -> String {
+    let moves = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
+        if moves(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{event, failed_run, progress};
+
+    #[test]
+    fn every_event_is_one_line() {
+        let mut lines = Lines::default();
+        let text: Vec<String> = failed_run().iter().filter_map(|event| lines.line(event)).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn progress_that_says_the_same_again_is_left_out() {
+        let mut lines = Lines::default();
+        assert!(lines.line(&progress(1, "waiting for healthz, 2 s")).is_some());
+        assert!(lines.line(&progress(2, "waiting for healthz, 14 s")).is_none());
+        assert!(lines.line(&progress(3, "is healthy")).is_some());
+    }
+
+    #[test]
+    fn nothing_in_a_line_moves_the_cursor() {
+        let line = line(&progress(1, "a\u{1b}[2Jb\nc\u{202e}d")).unwrap();
+        assert!(line.ends_with(r"a\u{1b}[2Jb\nc\u{202e}d"), "{line}");
+    }
+
+    #[test]
+    fn the_end_of_a_stage_needs_no_line() {
+        assert_eq!(line(&event(1, 0, EventKind::StageFinished { stage: StageName::Backup })), None);
+    }
+
+    #[test]
+    fn lengths_of_time_read_well() {
+        let texts = [1400, 38_000, 252_000, 3_780_000]
+            .map(|milliseconds| elapsed(Duration::from_millis(milliseconds)));
+        assert_eq!(texts, ["1.4 s", "38 s", "4 min 12 s", "1 h 3 min"]);
+    }
+}

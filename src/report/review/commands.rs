@@ -1,0 +1,51 @@
+use crate::facts::Facts;
+use crate::inventory::NodeName;
+use crate::plan::{Action, Stage, Step};
+
+/// Returns the commands of a step as they are run, without what they read; requests and instructions where it has none.
+///
+/// A node that was not seen has none: its folders are not known.
+pub(super) fn commands(step: &Step, facts: &Facts) -> Vec<String> {
+    match &step.action {
+        Action::RotateByRancher { url, cluster_id, service, .. } => {
+            let body = match service {
+                Some(service) => serde_json::json!({ "services": service.as_str() }),
+                None => serde_json::json!({ "caCertificates": false, "services": "" }),
+            };
+            vec![format!("POST {}?action=rotateCertificates {body}", cluster_url(url, cluster_id))]
+        }
+        Action::RotateByOperator { instructions, .. } => instructions.clone(),
+        action => {
+            let node = step.node.as_ref().and_then(|name| facts.node(name));
+            let observation = node.and_then(|node| node.observation());
+            let commands = observation.map(|observation| action.commands(observation)).unwrap_or_default();
+            commands.into_iter().map(|command| command.script).collect()
+        }
+    }
+}
+
+/// Returns the address of a cluster in Rancher's API.
+pub(super) fn cluster_url(url: &str, cluster_id: &str) -> String {
+    let base = url.trim_end_matches('/').trim_end_matches("/v3");
+    format!("{base}/v3/clusters/{cluster_id}")
+}
+
+/// Returns the commands of a stage, nodes with the same ones taken together; nodes without any are left out.
+pub(super) fn by_nodes<'a>(stage: &'a Stage, facts: &Facts) -> Vec<(Vec<&'a NodeName>, Vec<String>)> {
+    let mut by_node: Vec<(Option<&NodeName>, Vec<String>)> = Vec::new();
+    for step in &stage.steps {
+        let commands = commands(step, facts);
+        match by_node.iter_mut().find(|(node, _)| *node == step.node.as_ref()) {
+            Some((_, known)) => known.extend(commands),
+            None => by_node.push((step.node.as_ref(), commands)),
+        }
+    }
+    let mut groups: Vec<(Vec<&NodeName>, Vec<String>)> = Vec::new();
+    for (node, commands) in by_node.into_iter().filter(|(_, commands)| !commands.is_empty()) {
+        match groups.iter_mut().find(|(_, known)| *known == commands) {
+            Some((nodes, _)) => nodes.extend(node),
+            None => groups.push((node.into_iter().collect(), commands)),
+        }
+    }
+    groups
+}

@@ -1,0 +1,91 @@
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Review, commands};
+use crate::finding::Finding;
+use crate::inventory::NodeName;
+use crate::pki::{Fingerprint, Service};
+use crate::plan::{Action, NotHandled, Procedure, Stage, StageName, Step, StepId, Via};
+use crate::report::DOCUMENT_VERSION;
+
+/// A plan for scripts.
+#[derive(Debug, Serialize)]
+pub struct PlanDocument<'a> {
+    version: u32,
+    id: &'a str,
+    cluster: &'a str,
+    procedure: Procedure,
+    via: Option<Via>,
+    services: &'a [Service],
+    created_at: Timestamp,
+    observed_at: Timestamp,
+    fingerprint: &'a Fingerprint,
+    has_work: bool,
+    expected_seconds: ExpectedSeconds,
+    stages: Vec<StageEntry<'a>>,
+    not_handled: &'a [NotHandled],
+    blockers: &'a [Finding],
+    findings: &'a [Finding],
+}
+
+#[derive(Debug, Serialize)]
+struct ExpectedSeconds {
+    least: u64,
+    most: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct StageEntry<'a> {
+    name: StageName,
+    title: &'a str,
+    max_unavailable: usize,
+    steps: Vec<StepEntry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepEntry<'a> {
+    id: &'a StepId,
+    node: Option<&'a NodeName>,
+    action: &'a Action,
+    reason: &'a str,
+    commands: Vec<String>,
+}
+
+/// Returns a plan for scripts, with the commands of every step.
+pub fn document<'a>(review: &Review<'a>) -> PlanDocument<'a> {
+    let plan = review.plan;
+    let (least, most) = plan.expected_seconds;
+    PlanDocument {
+        version: DOCUMENT_VERSION,
+        id: &plan.id,
+        cluster: &plan.cluster,
+        procedure: plan.procedure,
+        via: plan.via,
+        services: &plan.services,
+        created_at: plan.created_at,
+        observed_at: plan.observed_at,
+        fingerprint: &plan.fingerprint,
+        has_work: plan.has_work(),
+        expected_seconds: ExpectedSeconds { least, most },
+        stages: plan.stages.iter().map(|stage| stage_entry(review, stage)).collect(),
+        not_handled: &plan.not_handled,
+        blockers: &plan.blockers,
+        findings: &plan.findings,
+    }
+}
+
+fn stage_entry<'a>(review: &Review<'a>, stage: &'a Stage) -> StageEntry<'a> {
+    let step = |step: &'a Step| StepEntry {
+        id: &step.id,
+        node: step.node.as_ref(),
+        action: &step.action,
+        reason: &step.reason,
+        commands: commands::commands(step, review.facts),
+    };
+    StageEntry {
+        name: stage.name,
+        title: &stage.title,
+        max_unavailable: stage.max_unavailable,
+        steps: stage.steps.iter().map(step).collect(),
+    }
+}

@@ -1,0 +1,68 @@
+use super::count_of;
+use crate::plan::{Action, Guard, Plan};
+
+/// What the steps of a plan amount to.
+#[derive(Debug, Default)]
+struct Totals {
+    files: usize,
+    restarts: usize,
+    possible_restarts: usize,
+    calls: usize,
+}
+
+impl Totals {
+    fn of(plan: &Plan) -> Self {
+        let mut totals = Self::default();
+        for step in plan.steps() {
+            match &step.action {
+                Action::CopyFiles { copies, .. } | Action::BringFiles { copies, .. } => {
+                    totals.files += copies.len();
+                }
+                Action::AddKubeAdmin { .. } => totals.files += 2,
+                Action::Restart { containers, guard: Guard::Always } => totals.restarts += containers.len(),
+                Action::Restart { containers, .. } => totals.possible_restarts += containers.len(),
+                Action::RestartAgent { .. } => totals.restarts += 1,
+                Action::RotateByRancher { .. } => totals.calls += 1,
+                Action::Preflight
+                | Action::Backup
+                | Action::RotateByOperator { .. }
+                | Action::Confirm { .. }
+                | Action::Verify { .. } => {}
+            }
+        }
+        totals
+    }
+}
+
+/// Returns what a plan amounts to, in a sentence.
+pub(super) fn totals(plan: &Plan) -> String {
+    let totals = Totals::of(plan);
+    let mut parts = Vec::new();
+    if totals.files > 0 {
+        parts.push(format!("{} added", count_of(totals.files, "file")));
+    }
+    if totals.restarts > 0 {
+        parts.push(count_of(totals.restarts, "restart"));
+    }
+    if totals.possible_restarts > 0 {
+        let more = if totals.restarts > 0 { "more restart" } else { "restart" };
+        parts.push(format!("up to {}", count_of(totals.possible_restarts, more)));
+    }
+    if totals.calls > 0 {
+        let calls = count_of(totals.calls, "call");
+        parts.push(format!("{calls} of Rancher"));
+    }
+    let steps = count_of(plan.steps().count(), "step");
+    if parts.is_empty() { format!("{steps}.") } else { format!("{steps}: {}.", parts.join(", ")) }
+}
+
+/// Returns how long a plan will take, in a unit that fits.
+pub(super) fn expected((least, most): (u64, u64)) -> String {
+    if most <= 120 {
+        return format!("{least} to {most} s");
+    }
+    match (least.div_ceil(60), most.div_ceil(60)) {
+        (least, most) if least == most => format!("{most} min"),
+        (least, most) => format!("{least} to {most} min"),
+    }
+}

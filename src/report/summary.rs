@@ -1,0 +1,252 @@
+//! A summary is what is said at the end of a run: what was done, what was not and why, where the way back is, what comes next.
+//!
+//! The face prints it after `apply`, and `runs` shows it again from the journal.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::event::{Outcome, RunOutcome, RunState, StepState};
+use crate::inventory::NodeName;
+use crate::plan::{Action, Plan, StageName};
+
+use super::lines::{elapsed, names, outcome_word, printable};
+
+/// Returns the end screen of a run. `directories` tells `<prefix>/etc/kubernetes` of each node.
+pub fn summary(state: &RunState, plan: &Plan, directories: &BTreeMap<NodeName, String>) -> String {
+    let mut text = headline(state);
+    let rows = [failures(state), omissions(state), unhandled(plan)].concat();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
+    text.push_str(&finished_nodes(state));
+    text.push_str(&backups(state, plan, directories));
+    text.push_str(&next(state, plan));
+    text
+}
+
+/// Returns the last part of a run's name, by which every command knows it.
+fn short(run: &str) -> &str {
+    run.rsplit('-').next().unwrap_or(run)
+}
+
+/// Returns the first line.
+fn headline(state: &RunState) -> String {
+    let (done, failed, not_run) = state.counts();
+    let end = match state.outcome {
+        Some(outcome) => outcome_word(outcome),
+        None => "broke off",
+    };
+    let took = state.started_at.zip(state.last_at).map(|(start, end)| end.duration_since(start));
+    let took = took.and_then(|took| Duration::try_from(took).ok()).unwrap_or_default();
+    let mut line = format!(
+        "Run {} {end} after {}: {done} of {} steps done",
+        printable(short(&state.run)),
+        elapsed(took),
+        state.steps.len()
+    );
+    if failed > 0 {
+        let _ = write!(line, ", {failed} failed");
+    }
+    if not_run > 0 {
+        let _ = write!(line, ", {not_run} not run");
+    }
+    line.push_str(".\n");
+    line
+}
+
+/// A row of the table: what happened, in which stage, to which nodes, and its lines of explanation.
+#[derive(Clone)]
+struct Row {
+    word: &'static str,
+    stage: &'static str,
+    nodes: String,
+    lines: Vec<String>,
+}
+
+/// Returns a row for each step that failed.
+fn failures(state: &RunState) -> Vec<Row> {
+    let row = |step: &StepState| match &step.outcome {
+        Some(Outcome::Failed { error, hint }) => {
+            let hint = hint.iter().map(|hint| format!("hint: {hint}"));
+            let lines = error.lines().map(str::to_owned).chain(hint).collect();
+            Some(Row { word: "failed", stage: step.stage.as_str(), nodes: place(step), lines })
+        }
+        _ => None,
+    };
+    state.steps.iter().filter_map(row).collect()
+}
+
+/// Returns a row for each reason for which steps of a stage were not run, or did not come to an end.
+fn omissions(state: &RunState) -> Vec<Row> {
+    let mut groups: Vec<(StageName, String, Vec<String>)> = Vec::new();
+    for step in &state.steps {
+        let reason = match &step.outcome {
+            Some(Outcome::NotRun { reason }) => reason.clone(),
+            None if step.started_at.is_some() => "began, and its end is not known".to_owned(),
+            None => "the run broke off before".to_owned(),
+            Some(_) => continue,
+        };
+        let place = place(step);
+        match groups.iter_mut().find(|group| group.0 == step.stage && group.1 == reason) {
+            Some((_, _, places)) if places.contains(&place) => {}
+            Some((_, _, places)) => places.push(place),
+            None => groups.push((step.stage, reason, vec![place])),
+        }
+    }
+    let row = |(stage, reason, places): (StageName, String, Vec<String>)| Row {
+        word: "not run",
+        stage: stage.as_str(),
+        nodes: places.join(" "),
+        lines: vec![reason],
+    };
+    groups.into_iter().map(row).collect()
+}
+
+/// Returns a row for each node that the plan left out.
+fn unhandled(plan: &Plan) -> Vec<Row> {
+    let row = |left_out: &crate::plan::NotHandled| Row {
+        word: "left out",
+        stage: "",
+        nodes: left_out.node.to_string(),
+        lines: vec![left_out.reason.clone(), format!("hint: {}", left_out.hint)],
+    };
+    plan.not_handled.iter().map(row).collect()
+}
+
+/// Returns the node of a step, or what stands for the cluster.
+fn place(step: &StepState) -> String {
+    step.node.as_ref().map_or_else(|| "cluster".to_owned(), NodeName::to_string)
+}
+
+/// A list of nodes that is longer than this gets a line of its own.
+const NODES_WIDTH: usize = 32;
+
+/// Returns rows in columns; what explains a row stands beside it, or beneath a long list of nodes.
+fn table(rows: &[Row]) -> String {
+    let width = rows.iter().map(|row| row.nodes.chars().count()).filter(|width| *width <= NODES_WIDTH).max();
+    let width = width.unwrap_or_default();
+    let mut text = String::new();
+    for row in rows {
+        let head = format!("{:<8}  {:<13}", row.word, row.stage);
+        let nodes = printable(&row.nodes);
+        let mut beside = format!("{head}  {nodes:<width$}  ");
+        if nodes.chars().count() > width {
+            let _ = writeln!(text, "{head}  {nodes}");
+            beside = format!("{:25}{:width$}  ", "", "");
+        }
+        let beneath = format!("{:25}{:width$}  ", "", "");
+        for (index, line) in row.lines.iter().enumerate() {
+            let margin = if index == 0 { &beside } else { &beneath };
+            let _ = writeln!(text, "{margin}{}", printable(line));
+        }
+    }
+    text
+}
+
+/// Returns the nodes all of whose steps ended well.
+fn finished_nodes(state: &RunState) -> String {
+    let mut done: Vec<&NodeName> = Vec::new();
+    for node in state.steps.iter().filter_map(|step| step.node.as_ref()) {
+        if !done.contains(&node) {
+            done.push(node);
+        }
+    }
+    let ended_well =
+        |step: &StepState| matches!(step.outcome, Some(Outcome::Done { .. } | Outcome::Unneeded { .. }));
+    done.retain(|node| state.steps.iter().filter(|step| step.node.as_ref() == Some(*node)).all(ended_well));
+    match done.len() {
+        0 => String::new(),
+        1 => format!("\nDone on 1 node: {}\n", printable(&names(done))),
+        count => format!("\nDone on {count} nodes: {}\n", printable(&names(done))),
+    }
+}
+
+/// Returns where the backups are, and how a person puts them back without certroll.
+fn backups(state: &RunState, plan: &Plan, directories: &BTreeMap<NodeName, String>) -> String {
+    let mut places: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
+    for step in plan.steps().filter(|step| step.action == Action::Backup) {
+        let is_done = state.steps.iter().any(|seen| {
+            seen.step == step.id
+                && matches!(seen.outcome, Some(Outcome::Done { .. } | Outcome::Unneeded { .. }))
+        });
+        if let Some((node, directory)) =
+            step.node.as_ref().and_then(|node| directories.get_key_value(node)).filter(|_| is_done)
+        {
+            places.entry(directory).or_default().push(node);
+        }
+    }
+    if places.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nBackups:\n".to_owned();
+    for (directory, nodes) in &places {
+        let path = archive(directory, &state.run);
+        let _ = writeln!(text, "  {}  on {}", printable(&path), printable(&names(nodes.iter().copied())));
+    }
+    text.push_str("To put one back by hand, as root on its node (files that the run added stay):\n");
+    for directory in places.keys() {
+        let path = crate::command::quote(&archive(directory, &state.run));
+        let line = format!("tar -C {} -xpf {path}", crate::command::quote(directory));
+        let _ = writeln!(text, "  {}", printable(&line));
+    }
+    text.push_str(
+        "then restart the components that the node runs, one node at a time, with `docker restart`:\n  \
+         etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy\n",
+    );
+    text
+}
+
+/// Returns the path of a node's backup.
+fn archive(directory: &str, run: &str) -> String {
+    format!("{directory}/.certroll/{run}/backup.tar")
+}
+
+/// Returns the commands that come next.
+fn next(state: &RunState, plan: &Plan) -> String {
+    let run = printable(short(&state.run));
+    let resume = format!("`certroll apply --resume {run}`; or `certroll rollback {run}`");
+    let line = match state.outcome {
+        Some(RunOutcome::Done) if plan.not_handled.is_empty() => {
+            "`certroll check` looks at the cluster again".to_owned()
+        }
+        Some(RunOutcome::Done) => {
+            "the nodes that were left out keep their old certificates until they are handled".to_owned()
+        }
+        Some(RunOutcome::Failed) => {
+            let mut failed: Vec<String> = failures(state).into_iter().map(|row| row.nodes).collect();
+            failed.dedup();
+            let failed = if failed.is_empty() { "the cause".to_owned() } else { failed.join(" ") };
+            format!("put {} right, then {resume}", printable(&failed))
+        }
+        Some(RunOutcome::Cancelled) | None => format!("go on with {resume}"),
+    };
+    format!("\nhint: {line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{directories, done_run, failed_run, plan};
+
+    #[test]
+    fn a_failed_run_names_every_node_and_the_way_back() {
+        let state = RunState::of(&failed_run());
+        insta::assert_snapshot!(summary(&state, &plan(), &directories()));
+    }
+
+    #[test]
+    fn a_finished_run_is_short() {
+        let mut plan = plan();
+        plan.not_handled.clear();
+        insta::assert_snapshot!(summary(&RunState::of(&done_run()), &plan, &directories()));
+    }
+
+    #[test]
+    fn a_run_that_was_killed_says_which_steps_have_no_end() {
+        let events = failed_run();
+        let state = RunState::of(&events[..events.len() / 2]);
+        insta::assert_snapshot!(summary(&state, &plan(), &directories()));
+    }
+}
