@@ -16,5 +16,6 @@ pub mod pki;
 pub mod plan;
 pub mod rancher;
 pub mod report;
+pub mod sim;
 pub mod transport;
 pub mod workstation;

@@ -4,4 +4,5 @@ mod golden;
 mod inventory;
 mod planner;
 mod report;
+mod sim;
 mod transport;

@@ -1,0 +1,242 @@
+//! A simulated fleet and a simulated Rancher, in this process: real SSH, real TLS and real certificates, on nodes made of memory.
+//!
+//! `certroll demo` and the tests start a [`Fleet`]; they reach it as they would reach a real one, over the network. It imports the
+//! inventory alone: a simulated node reads what comes over the wire and lays its files out by itself, or a fault would cancel out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::inventory::{Inventory, NodeName};
+
+mod authority;
+mod clock;
+mod container;
+mod docker;
+mod etcd;
+mod fault;
+mod files;
+mod folder;
+mod launch;
+mod layout;
+mod machine;
+mod ports;
+mod programs;
+mod rancher;
+mod shell;
+mod sshd;
+mod template;
+mod view;
+
+use clock::lock;
+use files::Medium;
+use machine::World;
+
+pub use clock::Effect;
+pub use fault::Fault;
+pub use layout::Layout;
+pub use machine::Privilege;
+pub use rancher::{RancherFailure, RancherOptions};
+pub use view::{ContainerView, FileView, NodeView};
+
+/// Why a fleet could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// A certificate could not be made.
+    #[error("cannot make a certificate for the simulated cluster")]
+    Certificate(#[from] rcgen::Error),
+    /// An address of the loopback network could not be used.
+    #[error(
+        "cannot listen on {address}: the simulation needs the addresses of 127.0.0.0/8, as Linux has them"
+    )]
+    Listen {
+        /// The address.
+        address: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file of the fleet's folder could not be written.
+    #[error("cannot write `{}`: give the simulation a folder that can be written to", path.display())]
+    Folder {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A simulated file could not be laid out.
+    #[error("cannot lay out `{path}` on a simulated node: {error}")]
+    File {
+        /// The path.
+        path: String,
+        /// The cause.
+        error: String,
+    },
+    /// The TLS server of the simulated Rancher could not be set up.
+    #[error("cannot set up the simulated Rancher's TLS")]
+    Tls(#[from] rustls::Error),
+    /// The host keys or the user's key could not be written down.
+    #[error("cannot write an SSH key")]
+    Key(#[from] russh::keys::ssh_key::Error),
+    /// The simulation contradicts itself.
+    #[error("the simulation failed: {0}")]
+    Internal(&'static str),
+}
+
+/// What a fleet is made from.
+#[derive(Debug, Clone)]
+pub struct FleetOptions<'a> {
+    /// Names, roles, internal addresses, prefix and versions.
+    pub inventory: &'a Inventory,
+    /// What the cluster looks like when it begins.
+    pub layout: Layout,
+    /// What the user of each node may do; nodes that are not named have a user of the docker group.
+    pub users: BTreeMap<NodeName, Privilege>,
+    /// The time that the fleet begins at.
+    pub now: Timestamp,
+    /// Rancher, where it launched the cluster.
+    pub rancher: Option<RancherOptions>,
+    /// The factor for every simulated duration: 1 is real time, 0.02 makes a rotation take a few seconds.
+    pub pace: f64,
+}
+
+impl<'a> FleetOptions<'a> {
+    /// The pace at which a rotation through Rancher takes 2 to 4 seconds.
+    pub const DEMO_PACE: f64 = 0.02;
+
+    /// Returns options for a cluster without Rancher, at the pace of a demonstration.
+    pub fn new(inventory: &'a Inventory, layout: Layout, now: Timestamp) -> Self {
+        Self { inventory, layout, users: BTreeMap::new(), now, rancher: None, pace: Self::DEMO_PACE }
+    }
+}
+
+/// Where the fleet has written what its user needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetPaths {
+    /// The inventory of the simulated nodes.
+    pub cluster_yml: PathBuf,
+    /// The private key that logs in everywhere.
+    pub ssh_key: PathBuf,
+    /// The host keys of all nodes.
+    pub known_hosts: PathBuf,
+    /// The certificate authority of the simulated Rancher.
+    pub rancher_ca: Option<PathBuf>,
+    /// The token for the simulated Rancher.
+    pub rancher_token: Option<PathBuf>,
+}
+
+/// A simulated cluster that listens; everything ends when it is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    world: Arc<World>,
+    paths: FleetPaths,
+    doors: Arc<Vec<SocketAddr>>,
+    reachable: BTreeMap<NodeName, watch::Sender<bool>>,
+    tasks: Vec<JoinHandle<()>>,
+    rotation: Arc<rancher::Rotation>,
+    server: Option<rancher::Server>,
+}
+
+impl Fleet {
+    /// Starts the nodes, and Rancher where the options ask for it; writes inventory, keys and token into the folder.
+    pub async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Self, SimError> {
+        launch::start(options, folder).await
+    }
+
+    /// Returns the paths of what was written.
+    pub fn paths(&self) -> &FleetPaths {
+        &self.paths
+    }
+
+    /// Returns the URL of the simulated Rancher.
+    pub fn rancher_url(&self) -> Option<String> {
+        self.server.as_ref().map(rancher::Server::url)
+    }
+
+    /// Returns the token that the simulated Rancher takes.
+    pub fn rancher_token(&self) -> Option<&str> {
+        self.server.as_ref().map(rancher::Server::token)
+    }
+
+    /// Returns the id by which Rancher knows the cluster.
+    pub fn rancher_cluster(&self) -> Option<&str> {
+        self.server.as_ref().map(|_| rancher::CLUSTER_ID)
+    }
+
+    /// Returns a node; `None` where no node has that name.
+    pub fn node(&self, name: &NodeName) -> Option<NodeView> {
+        let node = Arc::clone(self.world.node(name)?);
+        Some(NodeView { world: Arc::clone(&self.world), node })
+    }
+
+    /// Returns every node, in the order of the inventory.
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let view = |node: &Arc<machine::SimNode>| NodeView {
+            world: Arc::clone(&self.world),
+            node: Arc::clone(node),
+        };
+        self.world.nodes.iter().map(view).collect()
+    }
+
+    /// Returns where a node's sshd listens.
+    pub fn address(&self, name: &NodeName) -> Option<SocketAddr> {
+        let index = self.world.nodes.iter().position(|node| node.name == *name)?;
+        self.doors.get(index).copied()
+    }
+
+    /// Returns every change since the start, in order.
+    pub fn effects(&self) -> Vec<Effect> {
+        self.world.log.all()
+    }
+
+    /// Makes something go wrong on a node. Returns whether there is such a node.
+    pub fn inject(&self, name: &NodeName, fault: Fault) -> bool {
+        let Some(node) = self.world.node(name) else { return false };
+        {
+            let mut machine = lock(&node.machine);
+            match &fault {
+                Fault::DiskFull => machine.files.medium = Medium::Full,
+                Fault::ReadOnly => machine.files.medium = Medium::ReadOnly,
+                fault => docker::apply_fault(&mut machine, fault),
+            }
+        }
+        if let (Fault::Unreachable, Some(reachable)) = (&fault, self.reachable.get(name)) {
+            reachable.send_replace(false);
+        }
+        lock(&node.faults).push(fault);
+        true
+    }
+
+    /// Takes every fault of a node back. Returns whether there is such a node.
+    pub fn mend(&self, name: &NodeName) -> bool {
+        let Some(node) = self.world.node(name) else { return false };
+        lock(&node.faults).clear();
+        lock(&node.machine).files.medium = Medium::Writable;
+        if let Some(reachable) = self.reachable.get(name) {
+            reachable.send_replace(true);
+        }
+        true
+    }
+
+    /// Does on the nodes what Rancher does when an operator rotates the certificates in its UI.
+    pub async fn operator_rotates(&self) -> Result<(), SimError> {
+        Arc::clone(&self.rotation).rotate(rancher::Services::All).await
+    }
+
+    /// Ends everything; dropping the fleet does the same.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

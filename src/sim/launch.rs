@@ -1,0 +1,242 @@
+//! How a fleet starts: keys and certificates, nodes with their files and containers, listeners, and the files for its user.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use russh::keys::PublicKeyBase64 as _;
+use russh::keys::ssh_key::LineEnding;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::authority::{self, Pair, Validity};
+use super::clock::{Clock, EffectLog, lock};
+use super::container::{Blueprint, State, containers};
+use super::files::Files;
+use super::folder::{self, Secrecy};
+use super::layout::{self, Beginning, Bundle, Catalogue, days};
+use super::machine::{Login, Machine, SimNode, World};
+use super::rancher::{self, Rotation};
+use super::sshd::{self, Daemon};
+use super::{Fleet, FleetOptions, FleetPaths, SimError};
+use crate::inventory::{Inventory, Node, Role};
+
+/// The version that a cluster has where its inventory names none.
+const DEFAULT_VERSION: &str = "v1.11.6-rancher1-1";
+
+/// Starts a fleet.
+pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fleet, SimError> {
+    folder::make(folder)?;
+    let clock = Clock::new(options.now, options.pace);
+    let log = Arc::new(EffectLog::new(clock));
+    let (listeners, doors) = listen(options.inventory.nodes.len()).await?;
+    let catalogue = Catalogue::of(options.inventory, &doors);
+    let (layout, now) = (options.layout, options.now);
+    let made = {
+        let catalogue = catalogue.clone();
+        tokio::task::spawn_blocking(move || make_pairs(layout, &catalogue, now))
+    };
+    let (bundle, kubelet_authority, rancher_authority) =
+        made.await.map_err(|_| SimError::Internal("making certificates was cut short"))??;
+    let nodes: Vec<Arc<SimNode>> = options
+        .inventory
+        .nodes
+        .iter()
+        .zip(&doors)
+        .map(|(node, door)| Arc::new(simulated(&options, node, *door, (clock, &log))))
+        .collect();
+    let world = Arc::new(World::new(clock, Arc::clone(&log), nodes, kubelet_authority));
+    let server_ca = options.rancher.is_some().then(|| rancher_authority.certificate.clone());
+    let beginning = Beginning { layout: options.layout, bundle: &bundle, server_ca: server_ca.as_deref() };
+    for node in &world.nodes {
+        beginning.fill(&world, node)?;
+        begin_containers(&world, node, &beginning);
+    }
+    world.settle();
+    log.clear();
+
+    let seed = Sha256::digest(bundle.get("kube-ca").map_or("", |pair| pair.key.as_str()))
+        .iter()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    let user_key = sshd::key(&format!("user {seed}"));
+    let doors = Arc::new(doors);
+    let mut tasks = Vec::new();
+    let mut reachable = BTreeMap::new();
+    let mut known_hosts = String::new();
+    for ((node, listener), door) in world.nodes.iter().zip(listeners).zip(doors.iter()) {
+        let host_key = sshd::key(&format!("host {} {seed}", node.name));
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            known_hosts,
+            "[{}]:{} ssh-ed25519 {}",
+            door.ip(),
+            door.port(),
+            host_key.public_key_base64()
+        );
+        let (sender, receiver) = watch::channel(true);
+        reachable.insert(node.name.clone(), sender);
+        let daemon = Daemon {
+            world: Arc::clone(&world),
+            node: Arc::clone(node),
+            host_key,
+            user_key: user_key.public_key().clone(),
+            reachable: receiver,
+            doors: Arc::clone(&doors),
+        };
+        tasks.push(tokio::spawn(daemon.serve(listener)));
+    }
+    let stored = if options.layout.is_legacy() { None } else { Some(bundle) };
+    let rotation = Arc::new(Rotation::new(Arc::clone(&world), catalogue, stored, options.rancher.clone()));
+    let server = match &options.rancher {
+        Some(_) => Some(
+            rancher::serve(Arc::clone(&rotation), options.inventory, &rancher_authority, &mut tasks).await?,
+        ),
+        None => None,
+    };
+    let key_text = user_key.to_openssh(LineEnding::LF)?;
+    let ssh_key = folder::write(folder, "id_ed25519", &key_text, Secrecy::Private)?;
+    let yml = cluster_yml(options.inventory, &world, &doors, &ssh_key);
+    let paths = FleetPaths {
+        cluster_yml: folder::write(folder, "cluster.yml", &yml, Secrecy::Public)?,
+        ssh_key,
+        known_hosts: folder::write(folder, "known_hosts", &known_hosts, Secrecy::Public)?,
+        rancher_ca: server
+            .as_ref()
+            .map(|server| folder::write(folder, "rancher-ca.pem", server.ca(), Secrecy::Public))
+            .transpose()?,
+        rancher_token: server
+            .as_ref()
+            .map(|server| {
+                folder::write(folder, "rancher-token", &format!("{}\n", server.token()), Secrecy::Private)
+            })
+            .transpose()?,
+    };
+    Ok(Fleet { world, paths, doors, reachable, tasks, rotation, server })
+}
+
+fn make_pairs(
+    layout: super::Layout,
+    catalogue: &Catalogue,
+    now: Timestamp,
+) -> Result<(Bundle, Pair, Pair), SimError> {
+    let bundle = layout::make_bundle(layout, catalogue, now)?;
+    let key = authority::make_keys(1)?.pop().ok_or(SimError::Internal("a key is missing"))?;
+    let validity = Validity { not_before: days(now, -400), not_after: days(now, 3650) };
+    Ok((bundle, authority::make_authority("node-ca", key, validity)?, rancher::make_authority()?))
+}
+
+/// Binds an address of its own for every node: RKE refuses two nodes of one address.
+async fn listen(count: usize) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), SimError> {
+    let (mut listeners, mut doors) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        let low = u8::try_from(index % 250).unwrap_or(0) + 1;
+        let high = u8::try_from(index / 250).map_err(|_| SimError::Internal("more nodes than addresses"))?;
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 7, high, low)), 0);
+        let failed = |source| SimError::Listen { address: address.to_string(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        doors.push(listener.local_addr().map_err(failed)?);
+        listeners.push(listener);
+    }
+    Ok((listeners, doors))
+}
+
+fn simulated(
+    options: &FleetOptions<'_>,
+    node: &Node,
+    door: SocketAddr,
+    (clock, log): (Clock, &Arc<EffectLog>),
+) -> SimNode {
+    let inventory = options.inventory;
+    let prefix = inventory.prefix_path.trim_end_matches('/').to_owned();
+    let internal = |node: &Node| {
+        if node.internal_address.is_empty() { node.address.clone() } else { node.internal_address.clone() }
+    };
+    let written =
+        Beginning { layout: options.layout, bundle: &Bundle::new(), server_ca: None }.written_at(options.now);
+    let blueprint = Blueprint {
+        node: node.name.to_string(),
+        roles: node.roles.clone(),
+        internal_address: internal(node),
+        prefix: prefix.clone(),
+        members: inventory
+            .with_role(Role::Etcd)
+            .map(|node| (node.name.to_string(), internal(node)))
+            .collect(),
+        control_planes: inventory.with_role(Role::ControlPlane).map(internal).collect(),
+        kubernetes_version: inventory
+            .kubernetes_version
+            .clone()
+            .unwrap_or_else(|| DEFAULT_VERSION.to_owned()),
+        service_account_key: options.layout.service_account_key(),
+        rancher: options.rancher.as_ref().map(|rancher| rancher.version.clone()),
+        started_at: written.saturating_add(SignedDuration::from_secs(30)).unwrap_or(written),
+    };
+    let files = Files::new(node.name.clone(), clock, Arc::clone(log));
+    let privilege = options.users.get(&node.name).copied().unwrap_or_default();
+    SimNode {
+        name: node.name.clone(),
+        roles: node.roles.clone(),
+        address: door.ip().to_string(),
+        internal_address: internal(node),
+        prefix,
+        docker_socket: node.docker_socket.clone(),
+        login: Login::new("rancher", privilege),
+        machine: Mutex::new(Machine { files, containers: containers(&blueprint) }),
+        faults: Mutex::default(),
+    }
+}
+
+/// Lets the containers hold what they read when they started, shortly after their files were written.
+fn begin_containers(world: &World, node: &SimNode, beginning: &Beginning<'_>) {
+    let written = beginning.written_at(world.clock.now());
+    let started = written.saturating_add(SignedDuration::from_secs(30)).unwrap_or(written);
+    let components: Vec<_> =
+        lock(&node.machine).containers.iter().map(|container| container.component).collect();
+    for component in components {
+        let loaded = node.component_files(component).into_iter().collect();
+        let mut machine = lock(&node.machine);
+        let container = machine.containers.iter_mut().find(|container| container.component == component);
+        if let Some(container) = container.filter(|container| container.state == State::Running) {
+            container.run(started, loaded);
+        }
+    }
+}
+
+/// Returns the inventory of the simulated nodes, for `rke` and for certroll.
+fn cluster_yml(inventory: &Inventory, world: &World, doors: &[SocketAddr], key: &Path) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut yml = format!("cluster_name: {}\n", quoted(&inventory.cluster_name));
+    let version = inventory.kubernetes_version.as_deref().unwrap_or(DEFAULT_VERSION);
+    let mut line = |text: String| {
+        yml.push_str(&text);
+        yml.push('\n');
+    };
+    line(format!("kubernetes_version: {}", quoted(version)));
+    line(format!("prefix_path: {}", quoted(&inventory.prefix_path)));
+    line(format!("ssh_key_path: {}", quoted(&key.to_string_lossy())));
+    line("nodes:".to_owned());
+    for ((node, simulated), door) in inventory.nodes.iter().zip(&world.nodes).zip(doors) {
+        let roles: Vec<&str> = node.roles.iter().map(|role| role.as_str()).collect();
+        line(format!("- address: {}", door.ip()));
+        line(format!("  port: \"{}\"", door.port()));
+        line(format!("  internal_address: {}", quoted(&simulated.internal_address)));
+        line(format!("  hostname_override: {}", quoted(node.name.as_str())));
+        line(format!("  user: {}", simulated.login.name));
+        line(format!("  docker_socket: {}", quoted(&node.docker_socket)));
+        line(format!("  role: [{}]", roles.join(", ")));
+    }
+    if !inventory.authentication_sans.is_empty() {
+        let sans: Vec<String> = inventory.authentication_sans.iter().map(|name| quoted(name)).collect();
+        line(format!("authentication:\n  strategy: x509\n  sans: [{}]", sans.join(", ")));
+    }
+    let ranges = quoted(&inventory.service_cluster_ip_ranges.join(","));
+    let domain = quoted(&inventory.cluster_domain);
+    line(format!(
+        "services:\n  kube-api:\n    service_cluster_ip_range: {ranges}\n  kubelet:\n    cluster_domain: {domain}"
+    ));
+    yml
+}
