@@ -2,6 +2,7 @@
 //!
 //! The modules stand on floors, and a module imports only from floors beneath its own (`tests/it/floors.rs` holds the table).
 
+pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod event;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `certroll` command; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    certroll::cli::main()
+}

@@ -127,7 +127,10 @@ impl NodeFiles {
                 _ => continue,
             };
             // Before the containers started, which was at a quarter past seven.
-            frame(&format!("file {location} {mode:o} 0 0 {} 1795288400 /etc/kubernetes/{path}", content.len()), content);
+            frame(
+                &format!("file {location} {mode:o} 0 0 {} 1795288400 /etc/kubernetes/{path}", content.len()),
+                content,
+            );
         }
         frame("file kubelet 644 0 0 2209 1795288400 /var/lib/kubelet/pki/kubelet.crt", &self.kubelet);
         frame("writable yes", "");
@@ -160,6 +163,7 @@ fn public_prefix(certificate: &std::path::Path) -> String {
     der.extend_from_slice(rsa.modulus);
     der.extend_from_slice(&[0x02, 0x03, 0x01, 0x00, 0x01]);
     let base64 = STANDARD.encode(&der);
-    let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let lines: Vec<&str> =
+        base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n", lines.join("\n"))
 }

@@ -69,14 +69,17 @@ fn action(action: &Action) -> String {
             format!("copy ({folder:?})\n    {}", copies.join("\n    ").replace("/etc/kubernetes/", ""))
         }
         Action::BringFiles { from, copies, .. } => {
-            let names: Vec<&str> = copies.iter().map(|copy| copy.destination.rsplit('/').next().unwrap()).collect();
+            let names: Vec<&str> =
+                copies.iter().map(|copy| copy.destination.rsplit('/').next().unwrap()).collect();
             format!("bring from {from}: {}", names.join(" "))
         }
         Action::AddKubeAdmin { source, .. } => format!("add kube-admin: {source:?}"),
         Action::Confirm { before, .. } => format!("confirm {} certificates", before.len()),
         Action::Verify { before, .. } => format!("verify {} certificates", before.len()),
         Action::RotateByOperator { before, .. } => format!("operator rotates {} certificates", before.len()),
-        Action::Restart { containers, guard } => format!("restart {} {guard:?}", containers.join(" ")).chars().take(80).collect(),
+        Action::Restart { containers, guard } => {
+            format!("restart {} {guard:?}", containers.join(" ")).chars().take(80).collect()
+        }
         other => format!("{other:?}"),
     }
 }
@@ -111,7 +114,8 @@ fn a_missing_folder_is_filled_from_ssl_with_one_kube_admin_pair() {
 fn a_pair_that_one_node_has_is_brought_from_there() {
     let golden = Golden::read(LEGACY).without(&["n2", "n3"], |path| path.starts_with(".tmp/"));
     let plan = repair(&golden);
-    let admins: Vec<String> = plan.steps().map(|step| action(&step.action)).filter(|text| text.contains("kube-admin:")).collect();
+    let admins: Vec<String> =
+        plan.steps().map(|step| action(&step.action)).filter(|text| text.contains("kube-admin:")).collect();
     assert_eq!(admins.len(), 2, "{}", outline(&plan));
     assert!(admins.iter().all(|text| text.contains("Node { node: NodeName(\"n1\")")), "{admins:?}");
 }
@@ -121,7 +125,10 @@ fn a_healthy_newer_cluster_gets_no_bundle() {
     let golden = Golden::read(MODERN);
     let plan = repair(&golden);
     assert!(!plan.has_work());
-    assert_eq!(plan.findings.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["bundle-not-needed"]);
+    assert_eq!(
+        plan.findings.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(),
+        ["bundle-not-needed"]
+    );
     let rotate = planned(&golden, &golden.facts(), &policy(&golden, Procedure::Rotate));
     assert!(!rotate.has_work(), "{}", outline(&rotate));
 }
@@ -132,7 +139,10 @@ fn an_expired_newer_cluster_gets_its_bundle_by_name_alone() {
     let plan = repair(&golden);
     assert!(plan.has_work(), "{}", outline(&plan));
     let rotate = plan_of(&golden, Procedure::Rotate);
-    assert!(rotate.stage(certroll::plan::StageName::Repair).is_none(), "rotate repairs only where the layout is old");
+    assert!(
+        rotate.stage(certroll::plan::StageName::Repair).is_none(),
+        "rotate repairs only where the layout is old"
+    );
 }
 
 fn plan_of(golden: &Golden, procedure: Procedure) -> Plan {
@@ -147,7 +157,11 @@ fn an_expired_legacy_cluster_is_repaired_rotated_and_its_workers_restarted() {
 
 #[test]
 fn another_authority_in_any_bundle_forbids_everything() {
-    let golden = Golden::read(LEGACY).with_file("n2", ".tmp/kube-ca.pem", ("n1", "ssl/kube-apiserver-requestheader-ca.pem"));
+    let golden = Golden::read(LEGACY).with_file(
+        "n2",
+        ".tmp/kube-ca.pem",
+        ("n1", "ssl/kube-apiserver-requestheader-ca.pem"),
+    );
     let plan = repair(&golden);
     let codes: Vec<&str> = plan.blockers.iter().map(|finding| finding.code.as_str()).collect();
     assert!(codes.contains(&"ca-differs"), "{codes:?}");
@@ -163,9 +177,11 @@ fn half_a_kube_admin_pair_is_not_completed_with_another_half() {
 
 #[test]
 fn a_copy_one_folder_too_deep_does_not_count() {
-    let golden = Golden::read(LEGACY)
-        .without(&["n1"], |path| path.starts_with(".tmp/"))
-        .with_file("n1", ".tmp/ssl/kube-ca.pem", ("n1", "ssl/kube-ca.pem"));
+    let golden = Golden::read(LEGACY).without(&["n1"], |path| path.starts_with(".tmp/")).with_file(
+        "n1",
+        ".tmp/ssl/kube-ca.pem",
+        ("n1", "ssl/kube-ca.pem"),
+    );
     let facts = golden.facts();
     let node = facts.nodes.first().unwrap();
     let bundle = certroll::facts::bundle_of(&golden.inventory, node, node.observation().unwrap());
@@ -178,17 +194,23 @@ fn a_copy_one_folder_too_deep_does_not_count() {
 fn an_etcd_node_is_given_what_its_ssl_never_holds() {
     let mut golden = Golden::read(LEGACY).without(&["n3"], |path| {
         path.starts_with(".tmp/")
-            || ["ca-key", "apiserver", "controller-manager", "scheduler"].iter().any(|part| path.contains(part))
+            || ["ca-key", "apiserver", "controller-manager", "scheduler"]
+                .iter()
+                .any(|part| path.contains(part))
     });
     golden.inventory.nodes.get_mut(2).unwrap().roles = vec![Role::Etcd];
     let plan = repair(&golden);
     assert_eq!(plan.blockers, [], "{}", outline(&plan));
-    assert!(plan.findings.iter().any(|finding| finding.code == "gains-ca-key"), "the plan names who gains the CA's key");
+    assert!(
+        plan.findings.iter().any(|finding| finding.code == "gains-ca-key"),
+        "the plan names who gains the CA's key"
+    );
     insta::assert_snapshot!(outline(&plan));
 }
 
 fn unreachable(node: &NodeFacts) -> NodeFacts {
-    let unseen = Unseen { reachable: false, error: "10.77.0.14:22 refused the connection".to_owned(), hint: None };
+    let unseen =
+        Unseen { reachable: false, error: "10.77.0.14:22 refused the connection".to_owned(), hint: None };
     NodeFacts { result: Err(unseen), ..node.clone() }
 }
 
@@ -209,7 +231,10 @@ fn a_control_plane_node_that_is_away_forbids_a_rotation() {
     let mut facts = golden.facts();
     facts.nodes[0] = unreachable(&facts.nodes[0]);
     let plan = planned(&golden, &facts, &policy(&golden, Procedure::Rotate));
-    assert_eq!(plan.blockers.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["control-plane-unreachable"]);
+    assert_eq!(
+        plan.blockers.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(),
+        ["control-plane-unreachable"]
+    );
 }
 
 #[test]

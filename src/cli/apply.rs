@@ -1,0 +1,286 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::arguments::ApplyArguments;
+use super::check::look;
+use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
+use super::plan::{Planned, make, show};
+use super::settings::Settings;
+use super::terminal::{Drawing, Terminal};
+use crate::event::{Event, EventKind};
+use crate::execute::{LockError, Operator, Run, execute, release_lock, take_lock};
+use crate::facts::probe::KeyReading;
+use crate::facts::{Facts, LockHolder};
+use crate::inventory::NodeName;
+use crate::journal::{ClusterFolder, Journal, load_plan, run_name};
+use crate::plan::{PLAN_VERSION, Via, basis, check, moved};
+use crate::report;
+use crate::report::AnswerBy;
+use crate::report::progress::Bars;
+
+/// How often the bars are drawn anew, so that their clocks go on.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Plans, shows the plan, asks, and carries it out.
+pub(super) async fn run(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &ApplyArguments,
+) -> Result<u8, Failure> {
+    if !arguments.yes && !terminal.can_ask() {
+        return Err(Failure::message(REFUSED, "there is no terminal to ask on whether this may be done")
+            .hint("review `certroll plan`, then give --yes".to_owned()));
+    }
+    let planned = match &arguments.plan {
+        Some(path) => load(settings, terminal, arguments, path).await?,
+        None => make(settings, terminal, (&arguments.options, &arguments.rancher)).await?,
+    };
+    if !terminal.is_json() {
+        show(settings, terminal, &planned, None);
+    }
+    if !planned.plan.blockers.is_empty() {
+        for blocker in planned.plan.blockers.iter().filter(|_| terminal.is_json()) {
+            let node = blocker.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+            terminal.tell(&format!("blocker: {node}{}", blocker.message));
+        }
+        return Err(Failure::blocked(&planned.plan.blockers));
+    }
+    if !planned.plan.has_work() {
+        terminal.mention("Nothing to do.");
+        return Ok(u8::from(!planned.plan.not_handled.is_empty()));
+    }
+    if !arguments.yes {
+        confirm(terminal)?;
+    }
+    carry_out(settings, terminal, arguments, planned).await
+}
+
+/// Asks whether the plan may be carried out.
+fn confirm(terminal: &Terminal) -> Result<(), Failure> {
+    match terminal.ask("\nCarry out this plan? Only `yes` is taken for a yes:").as_deref() {
+        Some("yes") => Ok(()),
+        _ => Err(Failure::message(CANCELLED, "not carried out; nothing was changed")),
+    }
+}
+
+/// Reads a saved plan, and looks whether it still fits.
+async fn load(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &ApplyArguments,
+    path: &Path,
+) -> Result<Planned, Failure> {
+    let mut plan = load_plan(path).map_err(|error| Failure::new(USAGE, error))?;
+    if plan.version != PLAN_VERSION {
+        let message =
+            format!("`{}` has version {}, this certroll reads {PLAN_VERSION}", path.display(), plan.version);
+        return Err(Failure::usage(message).hint("make the plan anew".to_owned()));
+    }
+    let loaded = settings.load()?;
+    settings.warn(terminal);
+    let rancher = match plan.via {
+        Some(Via::Rancher) => Some(super::rancher::connect(&arguments.rancher, &loaded.inventory).await?.0),
+        _ => None,
+    };
+    let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
+    let is_known = |name: &NodeName| plan.basis.contains_key(&format!("node {name}"));
+    let nodes: Vec<_> = loaded.inventory.nodes.iter().filter(|node| is_known(&node.name)).collect();
+    let facts = look(&gatherer, &nodes, terminal).await;
+    let moved = moved(&plan.basis, &basis(&loaded.inventory, &facts));
+    if !moved.is_empty() {
+        let message = format!("the plan is stale: since it was made, this has changed: {}", moved.join(", "));
+        return Err(Failure::message(REFUSED, message)
+            .hint("make the plan anew; `certroll check` shows what there is now".to_owned()));
+    }
+    plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
+    plan.blockers.extend(check(&plan, &facts));
+    Ok(Planned { loaded, facts, gatherer, rancher, plan })
+}
+
+/// Takes the lock, runs, and gives the lock back whatever came of it.
+async fn carry_out(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &ApplyArguments,
+    planned: Planned,
+) -> Result<u8, Failure> {
+    let Planned { facts, gatherer, rancher, plan, .. } = planned;
+    let started_at = settings.clock.now();
+    let name = run_name(started_at, &plan);
+    let Some(kube_ca) = plan.kube_ca.clone() else {
+        return Err(Failure::message(REFUSED, "the cluster shows no kube-ca; nothing was changed"));
+    };
+    let owner = settings.owner();
+    let holder = LockHolder {
+        run: name.clone(),
+        owner: owner.clone(),
+        pid: std::process::id(),
+        since: started_at.to_string(),
+    };
+    let break_lock = arguments.options.break_lock.as_deref();
+    take_lock(&gatherer, &facts, &plan.lock_nodes, &holder, break_lock).await.map_err(refused)?;
+
+    let folder = ClusterFolder::new(&settings.state_folder, &plan.cluster, &kube_ca).run(&name);
+    let lock_nodes = plan.lock_nodes.clone();
+    let directories = directories(&facts);
+    let result = match Journal::create(&folder, &plan) {
+        Ok(journal) => {
+            let operator = Arc::new(Operator::default());
+            let run = Run {
+                name: name.clone(),
+                owner,
+                plan,
+                facts: facts.clone(),
+                gatherer: gatherer.clone(),
+                rancher,
+                clock: settings.clock,
+                parallel: settings.common.parallel,
+                operator: Arc::clone(&operator),
+            };
+            let state = watch(settings, terminal, &run, journal, &operator).await;
+            state.map(|state| (state, run.plan))
+        }
+        Err(error) => Err(Failure::new(FAILED, error)),
+    };
+    let kept = release_lock(&gatherer, &facts, &lock_nodes, &holder).await;
+    for node in kept {
+        terminal.tell(&format!(
+            "warning: the lock on {node} could not be given back; the next run needs `--break-lock {name}`"
+        ));
+    }
+    let (state, plan) = result?;
+    if !terminal.is_json() {
+        terminal.print(&report::summary::summary(&state, &plan, &directories));
+    }
+    Ok(state.exit_status.unwrap_or(FAILED))
+}
+
+/// Carries the plan out while progress is drawn and the operator is heard.
+async fn watch(
+    settings: &Settings,
+    terminal: &Terminal,
+    run: &Run,
+    journal: Journal,
+    operator: &Arc<Operator>,
+) -> Result<crate::event::RunState, Failure> {
+    let view = Arc::new(Mutex::new(View::new(*terminal)));
+    let drawing = Arc::clone(&view);
+    let mut listen = move |event: &Event| drawing.lock().unwrap_or_else(PoisonError::into_inner).show(event);
+    let hearing = hear(terminal, Arc::clone(operator), Arc::clone(&view));
+    let ticking = tick(settings, Arc::clone(&view));
+    let state = tokio::select! {
+        state = execute(run, journal, &mut listen) => state,
+        () = hearing => return Err(Failure::message(CANCELLED, "stopped at once; running steps were cut off")
+            .hint(format!("`certroll check` shows what the nodes have; the lock stays until `--break-lock {}`", run.name))),
+        () = ticking => return Err(Failure::message(FAILED, "the clock of the bars has stopped")),
+    };
+    view.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    state.map_err(|error| Failure::new(FAILED, error))
+}
+
+/// Draws the bars anew from time to time; never returns.
+async fn tick(settings: &Settings, view: Arc<Mutex<View>>) {
+    let mut interval = tokio::time::interval(TICK);
+    loop {
+        interval.tick().await;
+        view.lock().unwrap_or_else(PoisonError::into_inner).tick(settings.clock.now());
+    }
+}
+
+/// Hears the operator: the first Ctrl-C lets running steps end, the second returns; Enter looks at once.
+async fn hear(terminal: &Terminal, operator: Arc<Operator>, view: Arc<Mutex<View>>) {
+    if terminal.can_ask() {
+        let listener = Arc::clone(&operator);
+        // A thread of its own: it waits in `read` until the process ends.
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lines() {
+                match line {
+                    Ok(_) => listener.look_now(),
+                    Err(_) => break,
+                }
+            }
+        });
+    }
+    let mut interruptions = 0;
+    loop {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        interruptions += 1;
+        if interruptions > 1 {
+            return;
+        }
+        operator.cancel();
+        let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.message("Stopping: running steps end, no more begin. Ctrl-C again cuts them off.");
+    }
+}
+
+/// What is shown of a run while it goes on.
+struct View {
+    terminal: Terminal,
+    bars: Option<Bars>,
+    lines: report::lines::Lines,
+}
+
+impl View {
+    fn new(terminal: Terminal) -> Self {
+        let bars = (terminal.drawing() == Drawing::Bars).then(Bars::on_stderr);
+        Self { terminal, bars, lines: report::lines::Lines::default() }
+    }
+
+    fn show(&mut self, event: &Event) {
+        if self.terminal.is_json() {
+            self.terminal.print(&report::json_line(event));
+        }
+        if let EventKind::WaitingForOperator { instructions, until, .. } = &event.kind {
+            self.message(&report::instructions(instructions, *until, self.answer_by()));
+        }
+        match (&mut self.bars, self.terminal.drawing()) {
+            (Some(bars), _) => bars.apply(event),
+            (None, Drawing::Lines) => {
+                if let Some(line) = self.lines.line(event) {
+                    self.terminal.tell(&line);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn answer_by(&self) -> AnswerBy {
+        if self.terminal.can_ask() { AnswerBy::Enter } else { AnswerBy::NodesAlone }
+    }
+
+    fn message(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.println(text),
+            None => self.terminal.tell(text),
+        }
+    }
+
+    fn tick(&mut self, now: jiff::Timestamp) {
+        if let Some(bars) = &mut self.bars {
+            bars.tick(now);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bars) = self.bars.take() {
+            bars.finish();
+        }
+    }
+}
+
+/// Returns where the backups of each node are: its `/etc/kubernetes`.
+fn directories(facts: &Facts) -> BTreeMap<NodeName, String> {
+    facts.seen().map(|(node, seen)| (node.name.clone(), seen.kubernetes_directory.clone())).collect()
+}
+
+/// Returns the refusal of a lock.
+fn refused(error: LockError) -> Failure {
+    let hint = error.hint();
+    let status = if matches!(error, LockError::Held { .. }) { REFUSED } else { FAILED };
+    Failure::new(status, error).hint(hint)
+}

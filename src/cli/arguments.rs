@@ -1,0 +1,328 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::inventory::MaxUnavailable;
+use crate::pki::Service;
+use crate::transport::Jump;
+
+/// Renew the certificates of RKE Kubernetes clusters over SSH
+///
+/// certroll looks at every node of a cluster.yml, shows a plan that a second person can review, carries it out role by role,
+/// and proves that it worked.
+#[derive(Debug, Parser)]
+#[command(name = "certroll", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit statuses:
+  0    done, or nothing to do; `check`: nothing worse than warnings
+  1    a node or a step failed, or a node could not be looked at
+  2    usage, or a file that is not valid
+  3    `check`: expired, expiring or broken; `plan --detailed-exitcode`: something to do
+  4    refused, and nothing was changed: a blocker, a stale plan, a lock, no terminal to ask on
+  130  cancelled by the operator
+
+A first look:
+  certroll demo                         rehearse everything on a simulated cluster
+  certroll check -c cluster.yml         what is, and what is wrong
+  certroll plan -c cluster.yml --via manual";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show the inventory as certroll understands it; connect nowhere
+    Nodes,
+    /// Look at every node: certificates, what is served, containers, health; change nothing
+    Check(CheckArguments),
+    /// Show what would be done, and why (the dry run)
+    Plan(PlanArguments),
+    /// Plan, show the plan, ask, and carry it out
+    Apply(ApplyArguments),
+    /// List the runs of this cluster, or show one
+    Runs(RunsArguments),
+    /// Rehearse the whole procedure on a simulated fleet inside this process
+    Demo(DemoArguments),
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(super) struct Common {
+    /// The cluster.yml; `-` for stdin [default: cluster.yml]
+    #[arg(short, long, global = true, value_name = "FILE", env = "RKE_CONFIG", hide_env_values = true)]
+    pub(super) config: Option<PathBuf>,
+    /// Only these nodes: names, addresses, globs, role=worker; a comma adds, `!` takes out
+    #[arg(short, long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
+    pub(super) nodes: Option<String>,
+    /// How many connections may be open at a time
+    #[arg(long, global = true, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub(super) parallel: usize,
+    /// How long a connection may take until the login is done (90s, 5m)
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(super) connect_timeout: Duration,
+    /// How long a command on a node may take
+    #[arg(long, global = true, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(super) command_timeout: Duration,
+    /// The user on every node, instead of the cluster.yml's
+    #[arg(long, global = true, value_name = "USER")]
+    pub(super) ssh_user: Option<String>,
+    /// The private key for every node, instead of the cluster.yml's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) ssh_key: Option<PathBuf>,
+    /// Use the keys of the agent behind SSH_AUTH_SOCK
+    #[arg(long, global = true)]
+    pub(super) ssh_agent: bool,
+    /// Pass these hosts on the way, instead of bastion_host: [USER@]HOST[:PORT][,...]
+    #[arg(long, global = true, value_name = "HOSTS", value_delimiter = ',')]
+    pub(super) jump: Option<Vec<Jump>>,
+    /// The file of known host keys, instead of ~/.ssh/known_hosts
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) known_hosts: Option<PathBuf>,
+    /// What to do with host keys that are not known
+    #[arg(long, global = true, value_name = "POLICY", value_enum, default_value_t = HostKeys::Strict)]
+    pub(super) host_keys: HostKeys,
+    /// How to become root on a node
+    #[arg(long = "become", global = true, value_name = "WAY", value_enum, default_value_t = Become::Auto)]
+    pub(super) become_root: Become,
+    /// The form of the output on stdout (`markdown` and `shell`: `plan` alone)
+    #[arg(short, long, global = true, value_name = "FORM", value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
+    /// How progress is shown on stderr
+    #[arg(long, global = true, value_name = "KIND", value_enum, default_value_t = Progress::Auto)]
+    pub(super) progress: Progress,
+    /// When to use colour; NO_COLOR holds
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    pub(super) color: When,
+    /// Where runs are recorded [default: $XDG_STATE_HOME/certroll, else ~/.local/state/certroll]
+    #[arg(long, global = true, value_name = "DIR", env = "CERTROLL_STATE_DIR", hide_env_values = true)]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Say less
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct CheckArguments {
+    /// A certificate that ends within so many days is expiring
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(super) warn_days: u16,
+    /// Read private keys as a whole where their public part cannot be read by itself
+    #[arg(long)]
+    pub(super) read_keys: bool,
+}
+
+/// What shapes a plan.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PlanOptions {
+    /// What to do: the whole procedure, its first step alone, or its last alone
+    #[arg(value_enum, value_name = "PROCEDURE")]
+    pub(super) procedure: Option<ProcedureName>,
+    /// Who makes the new certificates
+    #[arg(long, value_name = "METHOD", value_enum)]
+    pub(super) via: Option<ViaName>,
+    /// Renew what ends within so many days
+    #[arg(long, value_name = "N", default_value_t = 90)]
+    pub(super) renew_days: u16,
+    /// Renew, repair or restart all that was selected, needed or not
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Only this service's certificates: etcd, kubelet, kube-apiserver, kube-proxy, kube-scheduler, kube-controller-manager
+    #[arg(long = "service", value_name = "NAME")]
+    pub(super) services: Vec<Service>,
+    /// How many workers may be unavailable at a time, instead of upgrade_strategy.max_unavailable_worker
+    #[arg(long, value_name = "N|N%", value_parser = max_unavailable)]
+    pub(super) max_unavailable: Option<MaxUnavailable>,
+    /// How long Rancher (default 20m) or the operator (default 60m) may take
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+    /// Take the lock away from this run, which is certainly dead
+    #[arg(long, value_name = "RUN")]
+    pub(super) break_lock: Option<String>,
+}
+
+/// How Rancher is reached. The token comes from RANCHER_TOKEN or a file, never from an argument.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rancher")]
+pub(super) struct RancherOptions {
+    /// Rancher's address (https://rancher.example.net)
+    #[arg(long, value_name = "URL", env = "RANCHER_URL", hide_env_values = true)]
+    pub(super) rancher_url: Option<String>,
+    /// The cluster's name or id in Rancher, where it is not cluster_name
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) rancher_cluster: Option<String>,
+    /// The CA that signed Rancher's certificate
+    #[arg(long, value_name = "FILE", conflicts_with = "rancher_ca_checksum")]
+    pub(super) rancher_ca: Option<PathBuf>,
+    /// The SHA-256 of Rancher's `cacerts` setting, as agents are given it
+    #[arg(long, value_name = "SHA256")]
+    pub(super) rancher_ca_checksum: Option<String>,
+    /// A file that holds the token, instead of the environment's RANCHER_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(super) rancher_token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct PlanArguments {
+    #[command(flatten)]
+    pub(super) options: PlanOptions,
+    #[command(flatten)]
+    pub(super) rancher: RancherOptions,
+    /// Keep the plan in a file, for `certroll apply --plan FILE`
+    #[arg(long, value_name = "FILE")]
+    pub(super) save: Option<PathBuf>,
+    /// End with status 3 when there is something to do
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ApplyArguments {
+    #[command(flatten)]
+    pub(super) options: PlanOptions,
+    #[command(flatten)]
+    pub(super) rancher: RancherOptions,
+    /// Carry out this saved plan; its commands come from its actions
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "nodes"])]
+    pub(super) plan: Option<PathBuf>,
+    /// Do not ask; never answers for host keys, fingerprints or passwords
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunsArguments {
+    /// Any unambiguous part of a run's name
+    #[arg(value_name = "RUN")]
+    pub(super) run: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct DemoArguments {
+    /// Who makes the new certificates: the simulated Rancher, or a simulated operator
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = ViaName::Rancher)]
+    pub(super) via: ViaName,
+    /// Keep the simulated fleet up and print the cluster.yml to use with the other commands
+    #[arg(long)]
+    pub(super) serve: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProcedureName {
+    /// Repair, rotate, restart
+    Rotate,
+    /// Complete the legacy bundle `.tmp` on controlplane and etcd nodes
+    Repair,
+    /// Restart kubelet and kube-proxy where they are stale or the node is not active
+    Restart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ViaName {
+    /// Rancher 2.0.14, 2.1.9 and later, through its API
+    Rancher,
+    /// You, in Rancher's UI; certroll says what to do and waits for it
+    Manual,
+    /// Not built yet
+    #[value(hide = true)]
+    Direct,
+    /// Not built yet
+    #[value(hide = true)]
+    Rke,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum HostKeys {
+    /// Refuse them
+    Strict,
+    /// Remember those of new hosts, refuse changed ones
+    AcceptNew,
+    /// Verify nothing; warned of at every run
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Become {
+    /// The first that works
+    Auto,
+    /// The login is root
+    Root,
+    /// `sudo -n`
+    Sudo,
+    /// A container of an image that is on the node
+    Docker,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For a ticket
+    Markdown,
+    /// A script that does the same without certroll
+    Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Progress {
+    /// Bars on a terminal, else lines
+    Auto,
+    /// Bars
+    Bars,
+    /// A line an event
+    Lines,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum When {
+    /// On a terminal
+    Auto,
+    /// In any case
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// Reads a length of time: `90s`, `5m`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration =
+        text.parse().map_err(|_| "give a number with its unit: 90s, 5m, 2h".to_owned())?;
+    match Duration::try_from(parsed) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("it must be longer than nothing".to_owned()),
+    }
+}
+
+/// Reads a count of at least one.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a whole number from 1 on".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Reads `3` or `10%`.
+fn max_unavailable(text: &str) -> Result<MaxUnavailable, String> {
+    let wrong = || "give a number from 1 on, or a share such as 10%".to_owned();
+    let (digits, kind): (&str, fn(u32) -> MaxUnavailable) = match text.strip_suffix('%') {
+        Some(digits) => (digits, MaxUnavailable::Percent),
+        None => (text, MaxUnavailable::Count),
+    };
+    match digits.parse::<u32>() {
+        Ok(number) if number > 0 && (number <= 100 || !text.ends_with('%')) => Ok(kind(number)),
+        _ => Err(wrong()),
+    }
+}

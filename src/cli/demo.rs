@@ -1,0 +1,171 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use super::arguments::{Arguments, Command, DemoArguments, ViaName};
+use super::failure::{FAILED, Failure, USAGE, WORRYING};
+use super::settings::Settings;
+use super::terminal::Terminal;
+use crate::inventory::{Inventory, NodeName, Parsed, Role};
+use crate::sim::{Fleet, FleetOptions, Layout, RancherOptions, SimError};
+
+/// The cluster of a demo without `--config`: what most people who need certroll have.
+const CLUSTER: &str = include_str!("demo/cluster.yml");
+
+/// How long the simulated operator takes to find the button.
+const OPERATOR_DELAY: Duration = Duration::from_secs(2);
+
+/// The exit status of a rehearsed command.
+type Status = u8;
+
+/// Rehearses the whole procedure on a simulated fleet, with the real pipeline and the real SSH client.
+pub(super) async fn run(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &DemoArguments,
+) -> Result<Status, Failure> {
+    if matches!(arguments.via, ViaName::Direct | ViaName::Rke) {
+        return Err(Failure::usage("this method is not built yet")
+            .hint("use --via rancher or --via manual".to_owned()));
+    }
+    let inventory = inventory(settings)?;
+    let folder = tempfile::Builder::new()
+        .prefix("certroll-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(|error| Failure::new(FAILED, error))?;
+    let mut options = FleetOptions::new(&inventory, Layout::LegacyExpired, settings.clock.now());
+    options.rancher = Some(rancher(&inventory));
+    let fleet = Fleet::start(options, folder.path()).await.map_err(failure)?;
+    let rehearsal = Rehearsal { terminal, fleet: &fleet, folder: folder.path() };
+    if arguments.serve {
+        return rehearsal.serve().await;
+    }
+    rehearsal.rehearse(arguments.via).await
+}
+
+/// Returns the inventory whose image the fleet is made in.
+fn inventory(settings: &Settings) -> Result<Inventory, Failure> {
+    if settings.common.config.is_some() {
+        return Ok((*settings.load()?.inventory).clone());
+    }
+    let Parsed { inventory, .. } =
+        Inventory::parse(CLUSTER, "demo").map_err(|error| Failure::message(USAGE, error))?;
+    Ok(inventory)
+}
+
+/// Returns a Rancher whose agents leave some workers on old certificates, as the real ones do (rancher#21709).
+fn rancher(inventory: &Inventory) -> RancherOptions {
+    let workers = inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]);
+    let stale: Vec<NodeName> = workers.map(|node| node.name.clone()).step_by(2).take(2).collect();
+    RancherOptions { stale_workers: stale, ..RancherOptions::default() }
+}
+
+fn failure(error: SimError) -> Failure {
+    Failure::new(FAILED, error)
+}
+
+struct Rehearsal<'a> {
+    terminal: &'a Terminal,
+    fleet: &'a Fleet,
+    folder: &'a Path,
+}
+
+impl Rehearsal<'_> {
+    /// Runs check, plan, apply and check, as an operator would type them.
+    async fn rehearse(&self, via: ViaName) -> Result<Status, Failure> {
+        self.say(
+            "A simulated cluster: legacy layout, every leaf certificate expired. Nothing real is touched.",
+        );
+        let before = self.command(&["check"]).await?;
+        self.expect("check", before, WORRYING)?;
+        let via = if via == ViaName::Manual { "manual" } else { "rancher" };
+        self.command(&["plan", "--via", via]).await?;
+        let apply = ["apply", "--via", via, "--yes"];
+        let applied = match via {
+            "manual" => {
+                let operator = async {
+                    tokio::time::sleep(OPERATOR_DELAY).await;
+                    self.say("(the simulated operator rotates the certificates in Rancher)");
+                    self.fleet.operator_rotates().await.map_err(failure)
+                };
+                let (applied, operated) = tokio::join!(self.command(&apply), operator);
+                operated?;
+                applied?
+            }
+            _ => self.command(&apply).await?,
+        };
+        self.expect("apply", applied, 0)?;
+        let after = self.command(&["check"]).await?;
+        self.expect("check", after, 0)?;
+        self.command(&["runs"]).await?;
+        self.say("\nThat was the whole procedure, with the real pipeline over real SSH and TLS. With your own cluster.yml:\n  certroll check -c cluster.yml\n  certroll plan -c cluster.yml --via manual");
+        Ok(0)
+    }
+
+    /// Runs one command line against the fleet.
+    async fn command(&self, words: &[&str]) -> Result<Status, Failure> {
+        self.say(&format!("\n$ certroll {}", words.join(" ")));
+        let arguments = Arguments::try_parse_from(self.command_line(words))
+            .map_err(|error| Failure::new(FAILED, error))?;
+        let settings = Settings::new(&arguments.common)?;
+        let result = match arguments.command {
+            Command::Check(check) => Box::pin(super::check::run(&settings, self.terminal, &check)).await,
+            Command::Plan(plan) => Box::pin(super::plan::run(&settings, self.terminal, &plan)).await,
+            Command::Apply(apply) => Box::pin(super::apply::run(&settings, self.terminal, &apply)).await,
+            Command::Runs(runs) => super::runs::run(&settings, self.terminal, &runs),
+            Command::Nodes | Command::Demo(_) => Ok(0),
+        };
+        result
+    }
+
+    /// Returns the words of a command line with the options that lead to the fleet.
+    fn command_line(&self, words: &[&str]) -> Vec<String> {
+        let paths = self.fleet.paths();
+        let mut line: Vec<String> = ["certroll"].iter().chain(words).map(|word| (*word).to_owned()).collect();
+        let mut option = |name: &str, value: String| line.extend([name.to_owned(), value]);
+        option("--config", paths.cluster_yml.display().to_string());
+        option("--known-hosts", paths.known_hosts.display().to_string());
+        option("--state-dir", self.folder.join("state").display().to_string());
+        let talks_to_rancher = words.contains(&"--via");
+        if let (true, Some(url)) = (talks_to_rancher, self.fleet.rancher_url()) {
+            option("--rancher-url", url);
+            for (name, path) in
+                [("--rancher-ca", &paths.rancher_ca), ("--rancher-token-file", &paths.rancher_token)]
+            {
+                if let Some(path) = path {
+                    option(name, path.display().to_string());
+                }
+            }
+        }
+        line
+    }
+
+    /// Keeps the fleet up until Ctrl-C, and says how the other commands reach it.
+    async fn serve(&self) -> Result<Status, Failure> {
+        let words = self.command_line(&["plan", "--via", "rancher"]);
+        let options: Vec<&str> = words.iter().skip(4).map(String::as_str).collect();
+        self.terminal.print(&self.fleet.paths().cluster_yml.display().to_string());
+        self.say("The simulated fleet is up until Ctrl-C. The cluster.yml is the path on stdout; use it so:");
+        let reach: Vec<&str> = options.iter().take(6).copied().collect();
+        self.say(&format!("  certroll check {}", reach.join(" ")));
+        self.say(&format!("  certroll plan --via rancher {}", options.join(" ")));
+        let _ = tokio::signal::ctrl_c().await;
+        Ok(0)
+    }
+
+    fn say(&self, text: &str) {
+        self.terminal.mention(text);
+    }
+
+    /// A rehearsal that ends otherwise than it should is a failure of the rehearsal.
+    fn expect(&self, command: &str, status: Status, expected: Status) -> Result<(), Failure> {
+        if status == expected {
+            return Ok(());
+        }
+        Err(Failure::message(FAILED, format!("`{command}` ended with status {status} instead of {expected}")))
+    }
+}

@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::arguments::{Output, PlanArguments, PlanOptions, ProcedureName, RancherOptions, ViaName};
+use super::check::look;
+use super::failure::{CANCELLED, FAILED, Failure, REFUSED, WORRYING};
+use super::settings::{Loaded, Settings};
+use super::terminal::Terminal;
+use crate::execute::Rancher;
+use crate::facts::Facts;
+use crate::facts::probe::KeyReading;
+use crate::gather::Gatherer;
+use crate::inventory::{Node, Role};
+use crate::journal::{run_name, save_plan};
+use crate::plan::{Plan, Policy, Procedure, RancherTarget, Renewal, Via, check, plan};
+use crate::report::{self, review::Review};
+
+/// How long Rancher may take: its own steps need minutes, and its retries come every ten.
+const RANCHER_WAIT: Duration = Duration::from_mins(20);
+
+/// How long the operator may take.
+const OPERATOR_WAIT: Duration = Duration::from_mins(60);
+
+/// A plan with all that it was made from and that carries it out.
+pub(super) struct Planned {
+    pub(super) loaded: Loaded,
+    pub(super) facts: Facts,
+    pub(super) gatherer: Gatherer,
+    pub(super) rancher: Option<Rancher>,
+    pub(super) plan: Plan,
+}
+
+/// Shows what would be done.
+pub(super) async fn run(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &PlanArguments,
+) -> Result<u8, Failure> {
+    let planned = make(settings, terminal, (&arguments.options, &arguments.rancher)).await?;
+    let plan = &planned.plan;
+    if let Some(path) = &arguments.save {
+        save_plan(path, plan).map_err(|error| Failure::new(FAILED, error))?;
+    }
+    let next = match &arguments.save {
+        Some(path) => format!("`certroll apply --plan {0}` ({0} is saved)", path.display()),
+        None => format!("`certroll apply{}`", options_again(settings, plan)),
+    };
+    show(settings, terminal, &planned, Some(&next).filter(|_| plan.has_work()).map(String::as_str));
+    let is_partial = !plan.not_handled.is_empty();
+    Ok(match (plan.blockers.is_empty(), plan.has_work()) {
+        (false, _) => REFUSED,
+        (true, _) if is_partial => FAILED,
+        (true, true) if arguments.detailed_exitcode => WORRYING,
+        (true, _) => 0,
+    })
+}
+
+/// Returns the arguments that make the same plan again.
+fn options_again(settings: &Settings, plan: &Plan) -> String {
+    let mut words = vec![String::new(), plan.procedure.to_string()];
+    words.extend(plan.via.map(|via| format!("--via {via}")));
+    words.push(format!("-c {}", settings.config().display()));
+    words.extend(settings.common.nodes.iter().map(|pattern| format!("-n '{pattern}'")));
+    words.extend(plan.services.iter().map(|service| format!("--service {service}")));
+    words.join(" ")
+}
+
+/// Prints a plan in the form that was asked for.
+pub(super) fn show(settings: &Settings, terminal: &Terminal, planned: &Planned, next: Option<&str>) {
+    let Planned { loaded, facts, plan, .. } = planned;
+    let review = Review { plan, facts, next };
+    let text = match terminal.output() {
+        Output::Text => report::review::text(&review, terminal.style()),
+        Output::Json => report::json(&report::review::document(&review)),
+        Output::Markdown => report::review::markdown(&review),
+        Output::Shell => {
+            let now = settings.clock.now();
+            report::shell::runbook(plan, &loaded.inventory, facts, &run_name(now, plan), now)
+        }
+    };
+    terminal.print(&text);
+}
+
+/// Reads, looks and plans.
+pub(super) async fn make(
+    settings: &Settings,
+    terminal: &Terminal,
+    (options, rancher): (&PlanOptions, &RancherOptions),
+) -> Result<Planned, Failure> {
+    let procedure = procedure(options);
+    let via = if procedure == Procedure::Rotate { Some(via(options, terminal)?) } else { None };
+    let loaded = settings.load()?;
+    settings.warn(terminal);
+    let (rancher, target) = match via {
+        Some(Via::Rancher) => super::rancher::connect(rancher, &loaded.inventory).await.map(known)?,
+        Some(Via::Manual) | None => {
+            super::rancher::consult(rancher, &loaded.inventory, terminal).await.map_or((None, None), known)
+        }
+    };
+    let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
+    let facts = look(&gatherer, &nodes_to_look_at(&loaded, procedure), terminal).await;
+    let policy = policy(settings, options, &loaded, via, target);
+    let mut plan = plan(&loaded.inventory, &facts, &policy);
+    plan.blockers.extend(check(&plan, &facts));
+    plan.findings.extend(loaded.findings.clone());
+    Ok(Planned { loaded, facts, gatherer, rancher, plan })
+}
+
+fn known((rancher, target): (Rancher, RancherTarget)) -> (Option<Rancher>, Option<RancherTarget>) {
+    (Some(rancher), Some(target))
+}
+
+/// Returns the nodes that a plan must know: what is selected for restarts is enough, beside the control plane with its lock.
+fn nodes_to_look_at(loaded: &Loaded, procedure: Procedure) -> Vec<&Node> {
+    let selected = loaded.nodes();
+    let is_needed = |node: &&Node| {
+        procedure != Procedure::Restart
+            || node.has(Role::ControlPlane)
+            || selected.iter().any(|other| other.name == node.name)
+    };
+    loaded.inventory.nodes.iter().filter(is_needed).collect()
+}
+
+fn procedure(options: &PlanOptions) -> Procedure {
+    match options.procedure {
+        None | Some(ProcedureName::Rotate) => Procedure::Rotate,
+        Some(ProcedureName::Repair) => Procedure::Repair,
+        Some(ProcedureName::Restart) => Procedure::Restart,
+    }
+}
+
+/// Returns who makes the certificates: there is no default, a person is asked.
+fn via(options: &PlanOptions, terminal: &Terminal) -> Result<Via, Failure> {
+    match options.via {
+        Some(ViaName::Rancher) => Ok(Via::Rancher),
+        Some(ViaName::Manual) => Ok(Via::Manual),
+        Some(ViaName::Direct) => Err(not_built("direct")),
+        Some(ViaName::Rke) => Err(not_built("rke")),
+        None if terminal.can_ask() => ask_via(terminal),
+        None => Err(Failure::usage("`rotate` needs to know who makes the new certificates")
+            .hint("give --via rancher or --via manual".to_owned())),
+    }
+}
+
+fn not_built(method: &str) -> Failure {
+    Failure::usage(format!("`--via {method}` is not built yet")).hint(
+        "use --via rancher, or --via manual: you rotate with Rancher or rke, certroll does the rest"
+            .to_owned(),
+    )
+}
+
+fn ask_via(terminal: &Terminal) -> Result<Via, Failure> {
+    loop {
+        let answer = terminal.ask(
+            "Who makes the new certificates, `rancher` (through its API) or `manual` (you, certroll waits)?",
+        );
+        match answer.as_deref() {
+            Some("rancher") => return Ok(Via::Rancher),
+            Some("manual") => return Ok(Via::Manual),
+            None | Some("") => return Err(Failure::message(CANCELLED, "no method was chosen")),
+            Some(_) => terminal.tell("please answer `rancher` or `manual`"),
+        }
+    }
+}
+
+fn policy(
+    settings: &Settings,
+    options: &PlanOptions,
+    loaded: &Loaded,
+    via: Option<Via>,
+    rancher: Option<RancherTarget>,
+) -> Policy {
+    let default_wait = if via == Some(Via::Rancher) { RANCHER_WAIT } else { OPERATOR_WAIT };
+    let mut services = options.services.clone();
+    services.sort_unstable();
+    services.dedup();
+    Policy {
+        procedure: procedure(options),
+        via,
+        services,
+        renew_within: SignedDuration::from_hours(24 * i64::from(options.renew_days)),
+        renewal: if options.force { Renewal::All } else { Renewal::WhereNeeded },
+        max_unavailable_worker: options.max_unavailable.unwrap_or(loaded.inventory.max_unavailable_worker),
+        selected: loaded.selected.clone(),
+        rancher,
+        wait: options.wait.unwrap_or(default_wait),
+        break_lock: options.break_lock.clone(),
+        now: settings.clock.now(),
+    }
+}

@@ -1,0 +1,119 @@
+//! Wiring of Rancher: where it is, whom to trust, and what it says of the cluster.
+#![expect(clippy::disallowed_methods, reason = "the token's and the CA's files are read here")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::arguments::RancherOptions;
+use super::failure::{FAILED, Failure, REFUSED, USAGE};
+use super::settings;
+use super::terminal::Terminal;
+use crate::execute::Rancher;
+use crate::inventory::{Inventory, Secret};
+use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget};
+use crate::rancher::{Client, RancherError, Settings, Trust};
+
+/// How long Rancher may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects to Rancher and asks it about the cluster.
+pub(super) async fn connect(
+    options: &RancherOptions,
+    inventory: &Inventory,
+) -> Result<(Rancher, RancherTarget), Failure> {
+    let client = client(options).await?;
+    let wanted = options.rancher_cluster.as_deref().unwrap_or(&inventory.cluster_name);
+    let version = client.server_version().await.map_err(failure)?;
+    let cluster = client.find_cluster(wanted).await.map_err(|error| {
+        failure(error).hint("name the cluster as Rancher does: --rancher-cluster NAME or c-xxxxx".to_owned())
+    })?;
+    let nodes = client.nodes(&cluster.id).await.map_err(failure)?;
+    let agent_check_interval =
+        nodes.iter().filter_map(|node| node.agent_check_interval).max().unwrap_or(AGENT_CHECK_INTERVAL);
+    let target = RancherTarget {
+        url: client.address(),
+        version: version.as_str().to_owned(),
+        cluster_id: cluster.id.clone(),
+        can_rotate: cluster.can_rotate(),
+        state: cluster.state.clone(),
+        nodes: nodes
+            .iter()
+            .map(|node| RancherNodeState {
+                names: std::iter::once(&node.name)
+                    .chain(&node.addresses)
+                    .map(|name| name.to_lowercase())
+                    .collect(),
+                state: node.state.clone(),
+            })
+            .collect(),
+        agent_check_interval,
+    };
+    Ok((Rancher { client, cluster_id: cluster.id }, target))
+}
+
+/// Asks Rancher about the cluster where its address and a token are at hand; what it says helps, and is not needed.
+pub(super) async fn consult(
+    options: &RancherOptions,
+    inventory: &Inventory,
+    terminal: &Terminal,
+) -> Option<(Rancher, RancherTarget)> {
+    if options.rancher_url.is_none() || token(options).is_err() {
+        return None;
+    }
+    match connect(options, inventory).await {
+        Ok(found) => Some(found),
+        Err(failure) => {
+            terminal.mention(&format!("warning: going on without Rancher: {}", failure.cause()));
+            None
+        }
+    }
+}
+
+/// Makes the client; nothing has been asked yet, unless a checksum has to be compared.
+async fn client(options: &RancherOptions) -> Result<Client, Failure> {
+    let Some(url) = options.rancher_url.clone() else {
+        return Err(Failure::usage("`--via rancher` needs Rancher's address")
+            .hint("give --rancher-url URL, or set RANCHER_URL".to_owned()));
+    };
+    let trust = match (&options.rancher_ca, &options.rancher_ca_checksum) {
+        (Some(file), _) => Trust::CertificateAuthority(read(file)?),
+        (None, Some(checksum)) => Trust::Checksum(checksum.clone()),
+        (None, None) => Trust::SystemRoots,
+    };
+    let settings = Settings { url, token: token(options)?, trust, timeout: TIMEOUT };
+    Client::new(settings).await.map_err(failure)
+}
+
+/// Returns the token; it never comes from an argument, which everybody on the machine could read.
+fn token(options: &RancherOptions) -> Result<Secret, Failure> {
+    let text = match &options.rancher_token_file {
+        Some(file) => String::from_utf8(read(file)?)
+            .map_err(|_| Failure::usage(format!("`{}` is not text", file.display())))?,
+        None => settings::rancher_token().ok_or_else(|| {
+            Failure::usage("`--via rancher` needs a token of Rancher's").hint(
+                "set RANCHER_TOKEN, or give --rancher-token-file FILE (Rancher: your avatar, API & Keys)"
+                    .to_owned(),
+            )
+        })?,
+    };
+    Ok(Secret::new(text.trim().to_owned()))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file).map_err(|error| Failure::usage(format!("`{}` cannot be read: {error}", file.display())))
+}
+
+/// Returns an error of Rancher's as that of a command: nothing was changed.
+fn failure(error: RancherError) -> Failure {
+    let hint = error.hint();
+    let status = match &error {
+        error if error.is_transient() => FAILED,
+        RancherError::Address { .. }
+        | RancherError::Token
+        | RancherError::CertificateAuthority(_)
+        | RancherError::NotAChecksum(_) => USAGE,
+        _ => REFUSED,
+    };
+    Failure::new(status, error).hint(hint)
+}

@@ -1,0 +1,53 @@
+use super::arguments::RunsArguments;
+use super::failure::{FAILED, Failure, USAGE};
+use super::settings::Settings;
+use super::terminal::Terminal;
+use crate::journal::{ClusterFolder, JournalError, RecordedRun, find_run, read_runs};
+use crate::report::{self, runs::StoredRun};
+
+/// Lists the runs of a cluster, or shows one.
+pub(super) fn run(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &RunsArguments,
+) -> Result<u8, Failure> {
+    let loaded = settings.load()?;
+    let folders = ClusterFolder::of_cluster(&settings.state_folder, &loaded.inventory.cluster_name);
+    let runs = read_runs(&folders).map_err(|error| Failure::new(FAILED, error))?;
+    match &arguments.run {
+        None => list(terminal, runs),
+        Some(part) => {
+            let found = find_run(runs, part).map_err(|error| match error {
+                JournalError::NoSuchRun(_) | JournalError::Ambiguous { .. } => {
+                    Failure::new(USAGE, error).hint("`certroll runs` lists them".to_owned())
+                }
+                error => Failure::new(FAILED, error),
+            })?;
+            show(terminal, found);
+        }
+    }
+    Ok(0)
+}
+
+fn list(terminal: &Terminal, runs: Vec<RecordedRun>) {
+    let runs: Vec<StoredRun> = runs.into_iter().map(stored).collect();
+    if terminal.is_json() {
+        terminal.print(&report::json(&report::runs::document(&runs)));
+    } else {
+        terminal.print(&report::runs::text(&runs, terminal.style()));
+    }
+}
+
+fn show(terminal: &Terminal, run: RecordedRun) {
+    let run = stored(run);
+    if terminal.is_json() {
+        terminal.print(&report::json(&report::runs::document_of_one(&run)));
+    } else {
+        terminal.print(&report::runs::text_of_one(&run, terminal.style()));
+    }
+}
+
+/// Returns a run as reports take it.
+fn stored(run: RecordedRun) -> StoredRun {
+    (run.state, run.folder.display().to_string())
+}

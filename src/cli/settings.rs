@@ -1,0 +1,177 @@
+//! Settings are the options with everything resolved that the environment and the home folder have a say in.
+#![expect(clippy::disallowed_methods, reason = "the environment is read here alone")]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::arguments::{Become, Common, HostKeys};
+use super::failure::{Failure, USAGE};
+use super::selection;
+use super::terminal::{AskOnTerminal, Terminal};
+use crate::clock::Clock;
+use crate::facts::probe::{BecomeRoot, KeyReading};
+use crate::finding::Finding;
+use crate::gather::{self, Gatherer};
+use crate::inventory::{Inventory, Node, NodeName, Parsed};
+use crate::transport::{self, AgentUse, HostKeyPolicy, Jump, Transport};
+use crate::workstation::config_file::read_config;
+
+/// Everything that a command needs to know of options and environment.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) common: Common,
+    pub(super) clock: Clock,
+    pub(super) state_folder: PathBuf,
+    transport: transport::Settings,
+}
+
+/// A cluster.yml that was read.
+pub(super) struct Loaded {
+    pub(super) inventory: Arc<Inventory>,
+    pub(super) findings: Vec<Finding>,
+    /// The nodes that `-n` selects; `None` without it.
+    pub(super) selected: Option<Vec<NodeName>>,
+}
+
+impl Loaded {
+    /// Returns the selected nodes, in the order of the file.
+    pub(super) fn nodes(&self) -> Vec<&Node> {
+        let is_selected =
+            |node: &&Node| self.selected.as_ref().is_none_or(|names| names.contains(&node.name));
+        self.inventory.nodes.iter().filter(is_selected).collect()
+    }
+}
+
+impl Settings {
+    pub(super) fn new(common: &Common) -> Result<Self, Failure> {
+        let home = variable("HOME").map(PathBuf::from).unwrap_or_default();
+        let mut transport = transport::Settings::new(&home, Arc::new(AskOnTerminal));
+        transport.connect_timeout = common.connect_timeout;
+        transport.command_timeout = common.command_timeout;
+        transport.user.clone_from(&common.ssh_user);
+        transport.key_path.clone_from(&common.ssh_key);
+        transport.jumps.clone_from(&common.jump);
+        transport.agent_socket = variable("SSH_AUTH_SOCK").map(PathBuf::from);
+        if common.ssh_agent {
+            transport.agent = AgentUse::Always;
+        }
+        if let Some(user) = variable("USER").or_else(|| variable("LOGNAME")) {
+            transport.login_name = user;
+        }
+        if let Some(file) = &common.known_hosts {
+            transport.known_hosts = vec![file.clone()];
+        }
+        transport.host_keys = match common.host_keys {
+            HostKeys::Strict => HostKeyPolicy::Strict,
+            HostKeys::AcceptNew => HostKeyPolicy::AcceptNew,
+            HostKeys::Off => HostKeyPolicy::Off,
+        };
+        let state_folder = match &common.state_dir {
+            Some(folder) => folder.clone(),
+            None => default_state_folder(&home)?,
+        };
+        Ok(Self { common: common.clone(), clock: Clock::System, state_folder, transport })
+    }
+
+    /// Returns the path of the cluster.yml.
+    pub(super) fn config(&self) -> &Path {
+        self.common.config.as_deref().unwrap_or(Path::new("cluster.yml"))
+    }
+
+    /// Reads the cluster.yml; what is noticed about it is returned, not told.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        let path = self.config();
+        let text = read_config(path, Inventory::LARGEST_TEXT).map_err(|error| {
+            let hint = error.hint().to_owned();
+            Failure::new(USAGE, error).hint(hint)
+        })?;
+        let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+        let Parsed { inventory, findings } =
+            Inventory::parse(&text, &name).map_err(|error| Failure::message(USAGE, error))?;
+        let selected = self
+            .common
+            .nodes
+            .as_deref()
+            .map(|pattern| selection::select(&inventory, pattern))
+            .transpose()
+            .map_err(|error| Failure::new(USAGE, error))?;
+        Ok(Loaded { inventory: Arc::new(inventory), findings, selected })
+    }
+
+    /// Returns who looks at the nodes of an inventory.
+    pub(super) fn gatherer(&self, inventory: &Arc<Inventory>, keys: KeyReading) -> Result<Gatherer, Failure> {
+        let transport =
+            Transport::new(self.transport.clone(), inventory.bastion.as_ref()).map_err(|error| {
+                let hint = error.hint();
+                Failure::new(USAGE, error).hint(hint)
+            })?;
+        let become_root = match self.common.become_root {
+            Become::Auto => BecomeRoot::Auto,
+            Become::Root => BecomeRoot::Root,
+            Become::Sudo => BecomeRoot::Sudo,
+            Become::Docker => BecomeRoot::Docker,
+        };
+        let settings =
+            gather::Settings { parallel: self.common.parallel, keys, become_root, clock: self.clock };
+        Ok(Gatherer::new(Arc::clone(inventory), Arc::new(transport), settings))
+    }
+
+    /// Returns the hosts that are passed on the way, for people.
+    pub(super) fn jumps(&self, inventory: &Inventory) -> Vec<String> {
+        match (&self.transport.jumps, &inventory.bastion) {
+            (Some(jumps), _) => jumps.iter().map(named).collect(),
+            (None, Some(bastion)) => vec![format!("{}@{}:{}", bastion.user, bastion.address, bastion.port)],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Warns of settings that give safety away.
+    pub(super) fn warn(&self, terminal: &Terminal) {
+        if self.common.host_keys == HostKeys::Off {
+            terminal.tell("warning: host keys are not verified (`--host-keys off`): anybody on the way can read and change everything");
+        }
+    }
+
+    /// Returns who runs this: user and host of the bastion.
+    pub(super) fn owner(&self) -> String {
+        let host = variable("HOSTNAME").or_else(host_name).unwrap_or_else(|| "unknown".to_owned());
+        format!("{}@{host}", self.transport.login_name)
+    }
+}
+
+/// Returns a jump host as it is given on the command line.
+fn named(jump: &Jump) -> String {
+    let user = jump.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+    format!("{user}{}", jump.at)
+}
+
+/// Returns the token from the environment.
+pub(super) fn rancher_token() -> Option<String> {
+    variable("RANCHER_TOKEN")
+}
+
+/// Returns whether colours are unwanted (<https://no-color.org>).
+pub(super) fn has_no_color() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
+/// Returns a variable of the environment that is set to something.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Returns this machine's name.
+fn host_name() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
+}
+
+/// Returns the state folder of the XDG base directory specification.
+fn default_state_folder(home: &Path) -> Result<PathBuf, Failure> {
+    match variable("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute()) {
+        Some(folder) => Ok(folder.join("certroll")),
+        None if home.is_absolute() => Ok(home.join(".local/state/certroll")),
+        None => Err(Failure::usage("neither HOME nor XDG_STATE_HOME says where runs are recorded")
+            .hint("give --state-dir DIR".to_owned())),
+    }
+}

@@ -1,0 +1,130 @@
+//! The terminal is where a person reads and answers; it alone writes to stdout and stderr.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use super::arguments::{Common, Output, Progress, When};
+use crate::inventory::Secret;
+use crate::report::{self, Color, Detail, Style};
+use crate::transport::AskSecret;
+
+/// What stdin, stdout and stderr are, and how much is to be said.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terminal {
+    detail: Detail,
+    color: When,
+    progress: Progress,
+    output: Output,
+    no_color: bool,
+}
+
+/// How progress is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drawing {
+    Bars,
+    Lines,
+    Nothing,
+}
+
+impl Terminal {
+    pub(super) fn new(common: &Common) -> Self {
+        let detail = match (common.quiet, common.verbose) {
+            (true, _) => Detail::Quiet,
+            (false, 0) => Detail::Normal,
+            (false, _) => Detail::Verbose,
+        };
+        Self {
+            detail,
+            color: common.color,
+            progress: common.progress,
+            output: common.output,
+            no_color: super::settings::has_no_color(),
+        }
+    }
+
+    /// Returns the style of reports on stdout.
+    pub(super) fn style(&self) -> Style {
+        let is_terminal = io::stdout().is_terminal();
+        let color = match self.color {
+            When::Always => Color::On,
+            When::Auto if is_terminal && !self.no_color => Color::On,
+            When::Auto | When::Never => Color::Off,
+        };
+        let width = is_terminal.then(report::progress::terminal_width).flatten();
+        Style { color, width, detail: self.detail }
+    }
+
+    /// Returns how progress is drawn.
+    pub(super) fn drawing(&self) -> Drawing {
+        match self.progress {
+            Progress::Bars => Drawing::Bars,
+            Progress::Lines => Drawing::Lines,
+            Progress::None => Drawing::Nothing,
+            Progress::Auto if self.detail == Detail::Quiet => Drawing::Nothing,
+            Progress::Auto if io::stderr().is_terminal() => Drawing::Bars,
+            Progress::Auto => Drawing::Lines,
+        }
+    }
+
+    /// Returns whether the output is one for programs.
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// Returns the form of the output.
+    pub(super) fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Writes data to stdout; a reader that has gone away is not an error.
+    pub(super) fn print(&self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(text.as_bytes());
+        if !text.ends_with('\n') {
+            let _ = stdout.write_all(b"\n");
+        }
+        let _ = stdout.flush();
+    }
+
+    /// Writes a message to stderr.
+    pub(super) fn tell(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+    }
+
+    /// Writes a message to stderr, unless less was asked for.
+    pub(super) fn mention(&self, text: &str) {
+        if self.detail != Detail::Quiet {
+            self.tell(text);
+        }
+    }
+
+    /// Returns whether a question can be asked and answered.
+    pub(super) fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Asks a question and returns the answer, without the end of its line; `None` when stdin has ended.
+    pub(super) fn ask(&self, question: &str) -> Option<String> {
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "{question} ");
+        let _ = stderr.flush();
+        drop(stderr);
+        let mut answer = String::new();
+        match io::stdin().lock().read_line(&mut answer) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(answer.trim().to_owned()),
+        }
+    }
+}
+
+/// Asks for passphrases on the terminal; where there is none, nobody answers.
+#[derive(Debug)]
+pub(super) struct AskOnTerminal;
+
+impl AskSecret for AskOnTerminal {
+    fn passphrase(&self, key: &str) -> Option<Secret> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        rpassword::prompt_password(format!("Passphrase of {key}: ")).ok().map(Secret::new)
+    }
+}
