@@ -21,6 +21,8 @@ pub mod style;
 pub mod summary;
 mod wrap;
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -43,14 +45,13 @@ pub fn json_line(document: &impl Serialize) -> String {
 pub fn instructions(lines: &[String], until: Timestamp, terminal: AnswerBy) -> String {
     let mut text = String::from("\nNow have the certificates rotated:\n");
     for line in lines {
-        text.push_str("  - ");
-        text.push_str(line);
-        text.push('\n');
+        let _ = writeln!(text, "  - {line}");
     }
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "certroll looks every 5 s until {} and goes on by itself when the nodes show new certificates.",
         until.strftime("%H:%M UTC")
-    ));
+    );
     if terminal == AnswerBy::Enter {
         text.push_str(" Enter looks at once.");
     }

@@ -1,3 +1,10 @@
+//! The arguments are what was typed: the command line's grammar, and its help.
+#![expect(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "these comments are the help, which people read as it is"
+)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -151,10 +158,11 @@ pub(super) struct PlanOptions {
 }
 
 /// How Rancher is reached. The token comes from RANCHER_TOKEN or a file, never from an argument.
+#[expect(clippy::struct_field_names, reason = "an option is named after its field")]
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Rancher")]
 pub(super) struct RancherOptions {
-    /// Rancher's address (https://rancher.example.net)
+    /// Rancher's address, such as https://rancher.example.net
     #[arg(long, value_name = "URL", env = "RANCHER_URL", hide_env_values = true)]
     pub(super) rancher_url: Option<String>,
     /// The cluster's name or id in Rancher, where it is not cluster_name

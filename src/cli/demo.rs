@@ -81,7 +81,7 @@ impl Rehearsal<'_> {
             "A simulated cluster: legacy layout, every leaf certificate expired. Nothing real is touched.",
         );
         let before = self.command(&["check"]).await?;
-        self.expect("check", before, WORRYING)?;
+        expect("check", before, WORRYING)?;
         let via = if via == ViaName::Manual { "manual" } else { "rancher" };
         self.command(&["plan", "--via", via]).await?;
         let apply = ["apply", "--via", via, "--yes"];
@@ -98,9 +98,9 @@ impl Rehearsal<'_> {
             }
             _ => self.command(&apply).await?,
         };
-        self.expect("apply", applied, 0)?;
+        expect("apply", applied, 0)?;
         let after = self.command(&["check"]).await?;
-        self.expect("check", after, 0)?;
+        expect("check", after, 0)?;
         self.command(&["runs"]).await?;
         self.say("\nThat was the whole procedure, with the real pipeline over real SSH and TLS. With your own cluster.yml:\n  certroll check -c cluster.yml\n  certroll plan -c cluster.yml --via manual");
         Ok(0)
@@ -112,14 +112,13 @@ impl Rehearsal<'_> {
         let arguments = Arguments::try_parse_from(self.command_line(words))
             .map_err(|error| Failure::new(FAILED, error))?;
         let settings = Settings::new(&arguments.common)?;
-        let result = match arguments.command {
+        match arguments.command {
             Command::Check(check) => Box::pin(super::check::run(&settings, self.terminal, &check)).await,
             Command::Plan(plan) => Box::pin(super::plan::run(&settings, self.terminal, &plan)).await,
             Command::Apply(apply) => Box::pin(super::apply::run(&settings, self.terminal, &apply)).await,
             Command::Runs(runs) => super::runs::run(&settings, self.terminal, &runs),
             Command::Nodes | Command::Demo(_) => Ok(0),
-        };
-        result
+        }
     }
 
     /// Returns the words of a command line with the options that lead to the fleet.
@@ -160,12 +159,12 @@ impl Rehearsal<'_> {
     fn say(&self, text: &str) {
         self.terminal.mention(text);
     }
+}
 
-    /// A rehearsal that ends otherwise than it should is a failure of the rehearsal.
-    fn expect(&self, command: &str, status: Status, expected: Status) -> Result<(), Failure> {
-        if status == expected {
-            return Ok(());
-        }
-        Err(Failure::message(FAILED, format!("`{command}` ended with status {status} instead of {expected}")))
+/// A rehearsal that ends otherwise than it should is a failure of the rehearsal.
+fn expect(command: &str, status: Status, expected: Status) -> Result<(), Failure> {
+    if status == expected {
+        return Ok(());
     }
+    Err(Failure::message(FAILED, format!("`{command}` ended with status {status} instead of {expected}")))
 }

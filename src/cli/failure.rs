@@ -1,4 +1,4 @@
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::finding::Finding;
 
@@ -58,10 +58,10 @@ impl Failure {
     pub(super) fn text(&self) -> String {
         let mut text = format!("error: {}", self.error);
         for cause in self.error.chain().skip(1) {
-            text.push_str(&format!("\n  cause: {cause}"));
+            let _ = write!(text, "\n  cause: {cause}");
         }
         for hint in &self.hints {
-            text.push_str(&format!("\nhint: {hint}"));
+            let _ = write!(text, "\nhint: {hint}");
         }
         text
     }

@@ -1,4 +1,5 @@
 //! The terminal is where a person reads and answers; it alone writes to stdout and stderr.
+#![expect(clippy::unused_self, reason = "who may write to the streams holds a terminal")]
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
@@ -57,11 +58,10 @@ impl Terminal {
     pub(super) fn drawing(&self) -> Drawing {
         match self.progress {
             Progress::Bars => Drawing::Bars,
-            Progress::Lines => Drawing::Lines,
             Progress::None => Drawing::Nothing,
             Progress::Auto if self.detail == Detail::Quiet => Drawing::Nothing,
             Progress::Auto if io::stderr().is_terminal() => Drawing::Bars,
-            Progress::Auto => Drawing::Lines,
+            Progress::Auto | Progress::Lines => Drawing::Lines,
         }
     }
 

@@ -278,10 +278,10 @@ fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Obs
     for name in expected_containers(inventory, node) {
         match observation.container(name) {
             None => {
-                findings.push(Finding::error("container-missing", format!("there is no container `{name}`")))
+                findings.push(Finding::error("container-missing", format!("there is no container `{name}`")));
             }
             Some(container) if !container.is_running() => {
-                down.entry(&container.state).or_default().push(name)
+                down.entry(&container.state).or_default().push(name);
             }
             Some(_) => {}
         }
@@ -364,12 +364,12 @@ fn bundle_findings(inventory: &Inventory, node: &NodeFacts, observation: &Observ
             .filter(|file| observation.file(Location::Tmp, &file.file_name).is_none())
             .map(|file| file.file_name)
             .collect();
-        let named = match missing.as_slice() {
-            [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
-            names => names.concat(),
+        let what = match missing.as_slice() {
+            [first, _, _, ..] => format!("{first} and {} more", missing.len() - 1),
+            few => few.join(" and "),
         };
         let message =
-            format!("`.tmp` lacks {named}: Rancher 2.2 will loop with \"CA Certificate or Key is empty\"");
+            format!("`.tmp` lacks {what}: Rancher 2.2 will loop with \"CA Certificate or Key is empty\"");
         findings.push(
             Finding::warning("legacy-bundle-incomplete", message)
                 .hint("`certroll plan repair` shows what it takes to complete it"),

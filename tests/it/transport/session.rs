@@ -27,7 +27,7 @@ async fn a_command_reads_stdin_and_its_status_and_stderr_come_back() {
     assert_eq!(killed.status, None);
 
     let output = session.run(&Command::new("id -u"), &Access::Sudo, DEFAULT_DOCKER_SOCKET).await.unwrap();
-    assert_eq!(output.stdout_text(), "exec sudo -n sh -c 'id -u'");
+    assert_eq!(output.stdout_text(), "exec sudo -n /bin/sh -c 'id -u'");
 
     let error = session.run_line("refuse", None, None).await.unwrap_err();
     assert!(matches!(error, TransportError::ChannelRefused { .. }), "{error}");
