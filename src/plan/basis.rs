@@ -99,11 +99,10 @@ fn describe_observation(observation: &Observation) -> String {
         })
         .collect();
     files.sort();
-    let mut containers: Vec<String> = observation
-        .containers
-        .iter()
-        .map(|container| format!("{} {}", container.name, container.image))
-        .collect();
+    // Pods come and go, and with them the names of their containers.
+    let own = observation.containers.iter().filter(|container| !container.name.starts_with("k8s_"));
+    let mut containers: Vec<String> =
+        own.map(|container| format!("{} {}", container.name, container.image)).collect();
     containers.sort();
     for line in files.into_iter().chain(containers) {
         let _ = writeln!(text, "{line}");

@@ -132,11 +132,17 @@ impl NodeFiles {
             };
             // Before the containers started, which was at a quarter past seven.
             frame(
-                &format!("file {location} {mode:o} 0 0 {} 1795288400 /etc/kubernetes/{path}", content.len()),
+                &format!(
+                    "file {location} {mode:o} 0 0 {} 1795288400 2026-11-21 19:13:20.250000000 +0000 /etc/kubernetes/{path}",
+                    content.len()
+                ),
                 content,
             );
         }
-        frame("file kubelet 644 0 0 2209 1795288400 /var/lib/kubelet/pki/kubelet.crt", &self.kubelet);
+        frame(
+            "file kubelet 644 0 0 2209 1795288400 2026-11-21 19:13:20.250000000 +0000 /var/lib/kubelet/pki/kubelet.crt",
+            &self.kubelet,
+        );
         frame("writable yes", "");
         frame("free 1000000", "");
         frame("used 200", "");

@@ -25,7 +25,8 @@ public_prefix() {
 
 show() {
   [ -f "$2" ] || return 0
-  frame file "$1" "$(stat -c '%a %u %g %s %Y' "$2")" "$2"
+  # Seconds, then the same with its fraction where stat tells it: `2026-11-21 19:15:25.188094417 +0000`.
+  frame file "$1" "$(stat -c '%a %u %g %s %Y %y' "$2")" "$2"
   case $2 in
   *-key.pem | *.key) if [ "$W" = yes ]; then cat "$2"; else public_prefix "$2"; fi ;;
   *.pem | *.crt) cat "$2" ;;
@@ -90,7 +91,7 @@ if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
   fi
   case $names in
   *' etcd'*)
-    answer=$(docker exec -e ETCDCTL_API=3 etcd etcdctl endpoint health 2>&1)
+    answer=$(docker exec -e ETCDCTL_API=3 etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
     frame etcd "$?"
     printf '%s\n' "$answer"
     ;;

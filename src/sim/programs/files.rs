@@ -276,6 +276,7 @@ pub(super) fn stat(process: &mut Process, arguments: &[String]) -> Result<i32, U
                 Some('G') => owner_name(process, metadata.owner.gid),
                 Some('s') => metadata.size.to_string(),
                 Some('Y') => metadata.modified.as_second().to_string(),
+                Some('y') => metadata.modified.strftime("%Y-%m-%d %H:%M:%S.%9f +0000").to_string(),
                 Some('h') => metadata.links.to_string(),
                 Some('n') => name.clone(),
                 Some('F') => type_name(&metadata).to_owned(),

@@ -200,7 +200,7 @@ impl Machine {
                 None => file.strip_suffix(".pem").map(pem).unwrap_or_default().to_owned(),
             };
             let head = format!(
-                "file {folder} 600 0 0 1676 {} /etc/kubernetes/{path}/{file}",
+                "file {folder} 600 0 0 1676 {} 2026-11-21 19:15:25.000000000 +0000 /etc/kubernetes/{path}/{file}",
                 time(written).as_second()
             );
             frame(&head, &body);
