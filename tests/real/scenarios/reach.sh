@@ -31,16 +31,3 @@ scenario_unknown_host_key() {
   expect_status 1 certroll check -o json >check.json
   holds check.json 'n4 alone is refused' '[.nodes[] | select(.reachable | not) | .name] == ["n4"]'
 }
-
-scenario_exec_on_every_node() {
-  local user
-  needs v0.2.8 healthy
-  for user in root ops rancher; do
-    as_user "$user"
-    expect_status 0 certroll exec -o json -- hostname >"$user.jsonl"
-    holds "$user.jsonl" "$user is answered by every node" '
-      ([.[] | .stdout | rtrimstr("\n")] | sort) == ["n1", "n2", "n3", "n4", "n5"] and all(.[]; .status == 0)' --slurp
-    expect_status 0 certroll exec -o json --as-root -- id -u >"$user-root.jsonl"
-    holds "$user-root.jsonl" "$user becomes root everywhere" 'all(.[]; .stdout == "0\n")' --slurp
-  done
-}
