@@ -244,13 +244,16 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
     script.push_str(
         "add() {\n  \
          if [ -e \"$2\" ]; then echo \"kept $2\"; return 0; fi\n  \
-         rm -f \"$2.certroll\"\n  \
-         cp -p \"$1\" \"$2.certroll\"\n  \
-         cmp \"$1\" \"$2.certroll\"\n  \
-         ln \"$2.certroll\" \"$2\"\n  \
-         rm -f \"$2.certroll\"\n  \
+         new=$2.certroll\n  \
+         rm -f \"$new\"\n  \
+         cp -p \"$1\" \"$new\"\n  \
+         cmp \"$1\" \"$new\"\n  \
+         ln \"$new\" \"$2\"\n  \
+         rm -f \"$new\"\n  \
          echo \"added $2\"\n\
-         }\n",
+         }\n\
+         new=\n\
+         trap '[ -z \"$new\" ] || rm -f \"$new\"' EXIT\n",
     );
     for copy in copies {
         let _ = writeln!(script, "add {} {}", quote(&copy.source), quote(&copy.destination));
@@ -259,7 +262,8 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
     Command::new(script)
 }
 
-/// Takes a tar archive from stdin, whose members are named after the destinations, and links each file into place.
+/// Takes a tar archive from stdin, whose members are named after the destinations, and links each file into place. Whatever
+/// happens, no copy of a key stays behind.
 fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> Command {
     let mut script = prologue(directory, folder);
     let directory = quote(directory);
@@ -268,6 +272,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
         "mkdir -p {directory}/.certroll\n\
          chmod 700 {directory}/.certroll\n\
          staging={directory}/.certroll/$RUN/staging\n\
+         trap 'rm -rf \"$staging\"' EXIT\n\
          rm -rf \"$staging\"\n\
          mkdir -p \"$staging\"\n\
          tar -C \"$staging\" -xf -\n\
@@ -282,7 +287,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
         let name = destination.rsplit('/').next().unwrap_or_default();
         let _ = writeln!(script, "add {} {}", quote(name), quote(destination));
     }
-    script.push_str("rm -rf \"$staging\"\nsync");
+    script.push_str("sync");
     Command::new(script)
 }
 

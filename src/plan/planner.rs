@@ -643,7 +643,11 @@ fn due_finding(due: &[(&NodeName, String, CertificateStatus)], policy: &Policy) 
         let verb = if names.len() == 1 { "is" } else { "are" };
         format!(
             "{} ({}) {verb} due: expired, expiring within {days} days, or unusable",
-            if names.len() == 1 { "1 certificate".to_owned() } else { format!("{} certificates", names.len()) },
+            if names.len() == 1 {
+                "1 certificate".to_owned()
+            } else {
+                format!("{} certificates", names.len())
+            },
             names.join(", ")
         )
     };
