@@ -128,3 +128,78 @@ pub(super) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::PublicPrefix;
+
+    /// Makes a CA as RKE's: certificate and key in PEM.
+    fn authority(not_before: &str, not_after: &str) -> (String, Zeroizing<String>) {
+        let key_pem = new_rsa_key().unwrap();
+        let key = rcgen::KeyPair::from_pem(&key_pem).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "kube-ca");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = offset_date_time(not_before.parse().unwrap());
+        params.not_after = offset_date_time(not_after.parse().unwrap());
+        (params.self_signed(&key).unwrap().pem(), key_pem)
+    }
+
+    #[test]
+    fn kube_admin_is_what_rke_makes() {
+        let (certificate, key) = authority("2018-03-01T00:00:00Z", "2028-02-27T00:00:00Z");
+        let signer = Signer::new(certificate.as_bytes(), &key).unwrap();
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let thirty_days = SignedDuration::from_hours(30 * 24);
+        let pair = issue_kube_admin(&signer, new_rsa_key().unwrap(), 7, thirty_days, now).unwrap();
+        assert_eq!(pair.certificate.subject, "O=system:masters, CN=kube-admin");
+        assert!(pair.certificate.is_signed_by(signer.certificate()));
+        assert!(!pair.certificate.is_ca);
+        assert_eq!(pair.certificate.not_before, signer.certificate().not_before, "as RKE has it");
+        assert_eq!(pair.certificate.not_after, now + thirty_days);
+        assert!(
+            pair.key_pem.starts_with("-----BEGIN RSA PRIVATE KEY-----\nMII"),
+            "PKCS#1, which Go 1.9 reads"
+        );
+        let read_back = Certificate::from_pem(pair.certificate.to_pem().as_bytes()).unwrap();
+        assert_eq!(read_back, pair.certificate);
+        let whole_key = PublicPrefix::from_probe(&pair.key_pem);
+        assert_eq!(pair.certificate.matches_key(&whole_key), Some(true));
+        assert_eq!(signer.certificate().matches_key(&whole_key), Some(false));
+    }
+
+    #[test]
+    fn a_leaf_never_outlives_its_authority() {
+        let (certificate, key) = authority("2018-03-01T00:00:00Z", "2026-12-01T00:00:00Z");
+        let signer = Signer::new(certificate.as_bytes(), &key).unwrap();
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let pair =
+            issue_kube_admin(&signer, new_rsa_key().unwrap(), 7, SignedDuration::from_hours(30 * 24), now)
+                .unwrap();
+        assert_eq!(pair.certificate.not_after, signer.certificate().not_after);
+    }
+
+    #[test]
+    fn a_key_of_another_authority_is_refused() {
+        let (certificate, _) = authority("2018-03-01T00:00:00Z", "2028-02-27T00:00:00Z");
+        let (_, other_key) = authority("2018-03-01T00:00:00Z", "2028-02-27T00:00:00Z");
+        let refused = Signer::new(certificate.as_bytes(), &other_key);
+        assert!(matches!(refused, Err(IssueError::CaMismatch)));
+    }
+
+    /// The probe prints 364 characters of a key of 2048 bits: exactly version, modulus and exponent.
+    #[test]
+    fn the_public_prefix_of_a_key_tells_whose_it_is() {
+        let (certificate, key) = authority("2018-03-01T00:00:00Z", "2028-02-27T00:00:00Z");
+        let certificate = Certificate::from_pem(certificate.as_bytes()).unwrap();
+        let mut lines = key.lines();
+        let head = lines.next().unwrap();
+        let body: String = lines.collect();
+        let prefix = PublicPrefix::from_probe(&format!("{head}\n{}\n", &body[..364]));
+        assert_eq!(certificate.matches_key(&prefix), Some(true));
+        let headless = PublicPrefix::from_probe(&format!("{head}\n"));
+        assert_eq!(certificate.matches_key(&headless), None);
+    }
+}

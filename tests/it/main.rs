@@ -2,6 +2,7 @@
 
 mod golden;
 mod inventory;
+mod journal;
 mod planner;
 mod report;
 mod sim;
