@@ -28,7 +28,7 @@ pub use action::{
 pub use basis::{basis, moved, moved_of_node};
 pub use checker::check;
 pub use planner::plan;
-pub use policy::{Policy, RancherNodeState, RancherTarget, Renewal};
+pub use policy::{Policy, RancherNodeState, RancherTarget, Renewal, is_active};
 
 /// The version of the saved form.
 pub const PLAN_VERSION: u32 = 1;

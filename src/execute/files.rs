@@ -201,7 +201,13 @@ fn unpack(archive: &[u8]) -> std::io::Result<Vec<Parcel>> {
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
         let path = format!("/{}", entry.path()?.display());
-        let mut content = Zeroizing::new(Vec::with_capacity(entry.size() as usize));
+        // A link has no content of its own: an empty file would be delivered in its place.
+        if !entry.header().entry_type().is_file() {
+            return Err(std::io::Error::other(format!("`{path}` is not a plain file")));
+        }
+        // Enough at once, so that no copy of a key is left behind; a size that is not true reserves no more than there is.
+        let size = usize::try_from(entry.size()).unwrap_or(usize::MAX).min(archive.len());
+        let mut content = Zeroizing::new(Vec::with_capacity(size));
         entry.read_to_end(&mut content)?;
         parcels.push((path, content));
     }

@@ -61,11 +61,12 @@ pub async fn take(
     for name in nodes {
         let Some((node, seen)) = seen(facts, name) else { continue };
         let script = take_script(&seen.kubernetes_directory, holder, break_lock);
+        // A connection may break after the file was made: that node gives it back too, if it holds ours.
+        taken.push(name.clone());
         if let Err(error) = run(gatherer, node, seen, script).await {
             release(gatherer, facts, &taken, holder).await;
             return Err(error);
         }
-        taken.push(name.clone());
     }
     Ok(())
 }
@@ -93,9 +94,10 @@ fn seen<'a>(facts: &'a Facts, name: &NodeName) -> Option<(&'a NodeFacts, &'a Obs
     Some((node, node.observation()?))
 }
 
-/// The file is made with `noclobber`, so that of two runs exactly one makes it.
+/// The file is written aside and linked into place: of two runs exactly one makes it, and it is never half written.
 fn take_script(directory: &str, holder: &LockHolder, break_lock: Option<&str>) -> String {
     let text = quote(&document(holder));
+    let own = quote(&format!("lock.{}.{}", holder.run, holder.pid));
     let removal = break_lock.map(remove_if_held_by).unwrap_or_default();
     format!(
         "set -u\n\
@@ -103,7 +105,9 @@ fn take_script(directory: &str, holder: &LockHolder, break_lock: Option<&str>) -
          cd {} || exit 1\n\
          mkdir -p .certroll && chmod 700 .certroll && cd .certroll || exit 1\n\
          {removal}\
-         if (set -C; printf '%s\\n' {text} > lock) 2>/dev/null; then sync; exit 0; fi\n\
+         printf '%s\\n' {text} > {own} || exit 1\n\
+         if ln {own} lock 2>/dev/null; then rm -f {own}; sync; exit 0; fi\n\
+         rm -f {own}\n\
          if [ -f lock ]; then cat lock; exit {HELD}; fi\n\
          echo 'the file cannot be made' >&2\n\
          exit 1",

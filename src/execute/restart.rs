@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::step::{Place, poll_interval};
@@ -7,8 +8,12 @@ use super::verify::unchanged;
 use super::{Execution, StepError};
 use crate::command::{Command, quote};
 use crate::event::Outcome;
-use crate::facts::{Observation, restart_reason};
+use crate::facts::{
+    CertificateStatus, Observation, Thresholds, certificate_file_name, certificate_of_container,
+    certificate_status, restart_reason,
+};
 use crate::gather::component_health;
+use crate::pki::Location;
 use crate::plan::{CertificateBefore, Guard, HEALTH_TIMEOUT};
 
 /// A component that somebody else has restarted just now is given this long to become healthy before it is restarted again.
@@ -30,6 +35,11 @@ impl Execution<'_> {
             let message =
                 format!("{} use the present certificates and are healthy", containers.join(" and "));
             return Ok(Outcome::Unneeded { message });
+        }
+        if let Some(reason) = unusable(&self.observe(place).await?, &needy, self.run.clock.now()) {
+            return Err(StepError::new(format!("not restarted: {reason}")).hint(
+                "a component that starts on it would not come back: rotate, or put the files right, first",
+            ));
         }
         for container in &needy {
             self.progress(place.turn, format!("restarting {container}"));
@@ -124,4 +134,20 @@ impl Execution<'_> {
 fn reasons(observation: &Observation, containers: &[String]) -> Vec<(String, String)> {
     let needy = containers.iter().filter_map(|name| Some((name.clone(), restart_reason(observation, name)?)));
     needy.collect()
+}
+
+/// Says which file forbids to restart some containers: none is started onto a certificate that is missing, has ended, or does
+/// not belong to its key or its CA.
+fn unusable(observation: &Observation, containers: &[String], now: Timestamp) -> Option<String> {
+    let thresholds = Thresholds { now, expiring_within: SignedDuration::ZERO };
+    containers.iter().find_map(|container| {
+        let name = certificate_of_container(container)?;
+        let Some(file) = observation.certificate_file(Location::Ssl, name) else {
+            return Some(format!("`ssl/{}` is missing", certificate_file_name(Location::Ssl, name)));
+        };
+        match certificate_status(observation, file, &thresholds).0 {
+            CertificateStatus::Ok | CertificateStatus::Expiring => None,
+            status => Some(format!("`{}` is {}", file.path, status.as_str())),
+        }
+    })
 }

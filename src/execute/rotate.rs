@@ -119,8 +119,7 @@ impl Execution<'_> {
                 return Ok(Outcome::Done { message });
             }
             changed_before = waits_for.is_none();
-            if began.elapsed() >= timeout {
-                let reason = waits_for.unwrap_or_default();
+            if let Some(reason) = waits_for.as_ref().filter(|_| began.elapsed() >= timeout) {
                 return Err(StepError::new(format!(
                     "nobody rotated within {} min: {reason}",
                     timeout.as_secs() / 60

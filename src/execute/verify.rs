@@ -9,8 +9,8 @@ use crate::event::Outcome;
 use crate::facts::{Facts, Observation, Thresholds, assess};
 use crate::finding::Severity;
 use crate::gather::facts_of;
-use crate::pki::{Fingerprint, Location};
-use crate::plan::CertificateBefore;
+use crate::pki::{Fingerprint, Location, Service};
+use crate::plan::{CertificateBefore, is_active};
 
 impl Execution<'_> {
     /// Waits until the certificates of a node have changed, and its ports serve them.
@@ -86,7 +86,7 @@ impl Execution<'_> {
             let state = self.rancher_node_state(place.node).await;
             match state {
                 Ok(None) => return Ok(()),
-                Ok(Some(state)) if state == "active" => return Ok(()),
+                Ok(Some(state)) if is_active(&state) => return Ok(()),
                 Ok(Some(state)) if began.elapsed() >= timeout => {
                     return Err(StepError::new(format!("Rancher still calls the node {state}"))
                         .hint("look at the node in Rancher, and at the log of its agent"));
@@ -119,14 +119,17 @@ pub(super) fn unchanged(observation: &Observation, before: &[CertificateBefore])
     }
 }
 
-/// Says which ports do not serve what lies on disk.
+/// Says which ports of etcd and the API server do not serve what lies on disk. A kubelet does so after its restart, which comes
+/// later, and its own serving certificate is no rotation's business.
 fn not_served(observation: &Observation) -> Result<(), String> {
-    let found = observation.served.iter().find(|served| served.matches_disk == Some(false));
-    match found {
-        Some(served) => Err(format!(
-            "{} on port {} serves another certificate than the one on disk",
-            served.service, served.port
-        )),
-        None => Ok(()),
+    for served in observation.served.iter().filter(|served| served.service != Service::Kubelet) {
+        let port = format!("{} on port {}", served.service, served.port);
+        if let Err(error) = &served.certificate {
+            return Err(format!("{port} serves no certificate: {error}"));
+        }
+        if served.matches_disk == Some(false) {
+            return Err(format!("{port} serves another certificate than the one on disk"));
+        }
     }
+    Ok(())
 }

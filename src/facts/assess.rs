@@ -3,11 +3,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Bundle, Container, Content, Facts, File, Health, NodeFacts, Observation, bundle_of, certificate_file_name,
+    Bundle, Container, Content, Facts, File, Health, NodeFacts, Observation, Served, bundle_of,
+    certificate_file_name,
 };
 use crate::finding::{Finding, Severity};
 use crate::inventory::{Inventory, Role};
-use crate::pki::{Certificate, Class, KUBE_CA, Location, expected_names};
+use crate::pki::{Certificate, Class, KUBE_CA, Location, Service, expected_names};
 
 /// From when on things are worth a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +156,7 @@ fn assess_node(
     let mut findings = Vec::new();
     findings.extend(certificate_findings(inventory, node, observation, thresholds));
     findings.extend(container_findings(inventory, node, observation));
-    findings.extend(served_findings(observation));
+    findings.extend(served_findings(inventory, observation));
     findings.extend(health_findings(observation));
     findings.extend(bundle_findings(inventory, node, observation));
     findings.extend(machine_findings(observation));
@@ -323,7 +324,13 @@ pub fn stale_containers(observation: &Observation) -> impl Iterator<Item = &Cont
 }
 
 /// Returns the findings about what is served.
-fn served_findings(observation: &Observation) -> Vec<Finding> {
+///
+/// A kubelet may have been told to serve another file than the one that it made for itself.
+fn served_findings(inventory: &Inventory, observation: &Observation) -> Vec<Finding> {
+    let severity = |served: &Served| match served.service {
+        Service::Kubelet if !inventory.generate_serving_certificate => Severity::Warning,
+        _ => Severity::Error,
+    };
     let differing = observation.served.iter().filter(|served| served.matches_disk == Some(false));
     differing
         .map(|served| {
@@ -331,7 +338,7 @@ fn served_findings(observation: &Observation) -> Vec<Finding> {
                 "{} on port {} serves another certificate than the one on disk",
                 served.service, served.port
             );
-            Finding::error("served-certificate-differs", message)
+            Finding::new(severity(served), "served-certificate-differs", message)
         })
         .collect()
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Policy;
-use crate::facts::{Content, Facts, NodeFacts, Observation};
+use crate::facts::{CATTLE_NODE_AGENT, Content, Facts, NodeFacts, Observation};
 use crate::inventory::{Inventory, Node};
 use crate::pki::Fingerprint;
 
@@ -99,13 +99,20 @@ fn describe_observation(observation: &Observation) -> String {
         })
         .collect();
     files.sort();
-    // Pods come and go, and with them the names of their containers.
-    let own = observation.containers.iter().filter(|container| !container.name.starts_with("k8s_"));
-    let mut containers: Vec<String> =
-        own.map(|container| format!("{} {}", container.name, container.image)).collect();
+    let mut containers: Vec<String> = observation
+        .containers
+        .iter()
+        .map(|container| format!("{} {}", lasting_name(&container.name), container.image))
+        .collect();
     containers.sort();
+    containers.dedup();
     for line in files.into_iter().chain(containers) {
         let _ = writeln!(text, "{line}");
     }
     text
+}
+
+/// Returns what of a container's name outlives a restart of its pod: an agent that cannot connect gets a new name each time.
+fn lasting_name(name: &str) -> &str {
+    if name.starts_with(CATTLE_NODE_AGENT) { CATTLE_NODE_AGENT } else { name }
 }

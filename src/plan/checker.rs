@@ -66,7 +66,7 @@ fn check_files(plan: &Plan, facts: &Facts) -> Vec<Finding> {
             findings.push(violation(format!("step {} adds files without a backup", step.id)));
         }
         for copy in copies {
-            if !copy.destination.contains("/.tmp/") || has_file(facts, node, &copy.destination) {
+            if !is_in_bundle(facts, node, &copy.destination) || has_file(facts, node, &copy.destination) {
                 findings.push(violation(format!("step {} would write to {}", step.id, copy.destination)));
             }
             if !has_file(facts, source_node, &copy.source) {
@@ -76,6 +76,13 @@ fn check_files(plan: &Plan, facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Returns whether a path is that of a file right in a node's `.tmp`.
+fn is_in_bundle(facts: &Facts, node: &NodeName, path: &str) -> bool {
+    let Some(seen) = facts.node(node).and_then(|node| node.observation()) else { return false };
+    let name = path.strip_prefix(&seen.tmp_directory()).and_then(|rest| rest.strip_prefix('/'));
+    name.is_some_and(|name| !name.is_empty() && name != ".." && !name.contains('/'))
 }
 
 /// Returns whether a path was seen on a node.

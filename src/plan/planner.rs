@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::action::{Action, CertificateBefore, Guard};
-use super::policy::{Policy, RancherTarget, Renewal};
+use super::policy::{Policy, RancherTarget, Renewal, is_active};
 use super::repair::{has_any_bundle, is_legacy_layout, repair};
 use super::{NotHandled, PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, Via, basis};
 use crate::facts::{
@@ -256,8 +256,8 @@ impl<'a> Draft<'a> {
         let repair = repair(self.inventory, self.facts);
         self.blockers.extend(repair.blockers);
         self.findings.extend(repair.findings);
-        let steps =
-            repair.steps.into_iter().map(|(node, action, reason)| (Some(node), action, reason)).collect();
+        let selected = repair.steps.into_iter().filter(|(node, ..)| self.is_selected(node));
+        let steps = selected.map(|(node, action, reason)| (Some(node), action, reason)).collect();
         self.add_stage(StageName::Repair, "complete the legacy bundle `.tmp`", usize::MAX, steps);
     }
 
@@ -368,7 +368,7 @@ impl<'a> Draft<'a> {
             .nodes
             .iter()
             .find(|candidate| known_as.iter().flatten().any(|name| candidate.names.contains(name)))?;
-        (found.state != "active").then_some(found.state.as_str())
+        (!is_active(&found.state)).then_some(found.state.as_str())
     }
 
     /// Adds the stages that restart kubelet and kube-proxy: etcd and control plane nodes one at a time, workers in batches.

@@ -69,3 +69,9 @@ pub struct RancherNodeState {
     /// `active`, `unavailable`, ...
     pub state: String,
 }
+
+/// Returns whether a state of a node in Rancher's words says that it is connected and ready. A node that the operator has
+/// cordoned or drained is as well as an active one: Rancher shows that word instead (rancher/norman `nodes` formatter).
+pub fn is_active(state: &str) -> bool {
+    matches!(state, "active" | "cordoned" | "draining" | "drained")
+}

@@ -62,6 +62,7 @@ impl Source<'_> {
 impl Repair {
     /// Plans one node.
     fn repair_node(&mut self, facts: &Facts, node: &NodeFacts, seen: &Observation, names: &[BundleFile]) {
+        self.unreadable_files(node, seen, names);
         self.mismatched_pairs(node, seen, names);
         let missing: Vec<&BundleFile> =
             names.iter().filter(|file| seen.file(Location::Tmp, &file.file_name).is_none()).collect();
@@ -97,6 +98,23 @@ impl Repair {
             self.steps.push((node.name.clone(), Action::BringFiles { folder, from, copies }, reason));
         }
         self.add_kube_admin(facts, node, folder, &missing);
+    }
+
+    /// Blocks on files of the bundle that are there and hold nothing of use: rke would take them as they are.
+    fn unreadable_files(&mut self, node: &NodeFacts, seen: &Observation, names: &[BundleFile]) {
+        let present = names.iter().filter_map(|file| seen.file(Location::Tmp, &file.file_name));
+        for file in present {
+            let cause = match &file.content {
+                _ if file.size == 0 => "it is empty".to_owned(),
+                Content::Certificate(Err(error)) => error.to_string(),
+                _ => continue,
+            };
+            self.blockers.push(
+                Finding::error("bundle-file-unreadable", format!("`{}` cannot be used: {cause}", file.path))
+                    .on(&node.name)
+                    .hint("move it out of `.tmp`; certroll then adds one that can be used"),
+            );
+        }
     }
 
     /// Blocks on pairs of the bundle that do not belong together: rke would take them as they are.
@@ -137,11 +155,13 @@ impl Repair {
         let sources = candidates(facts, node, seen);
         match original {
             None => {
-                let found = sources.into_iter().find(|source| provides(source, &file.name, seen, &file.name));
+                let found = sources.into_iter().find(|source| {
+                    provides(source, &file.name, seen, &file.name) && source.path(&file.file_name).is_some()
+                });
                 if found.is_none() {
                     self.report_missing(node, file);
                 }
-                found.filter(|source| source.path(&file.file_name).is_some()).map(same)
+                found.map(same)
             }
             Some(original) => {
                 let as_it_is = sources.iter().copied().find(|source| {
