@@ -5,7 +5,10 @@
 
 mod action;
 mod basis;
+mod blockers;
 mod checker;
+mod estimate;
+mod instructions;
 mod planner;
 mod policy;
 mod repair;
@@ -26,6 +29,7 @@ pub use action::{
     restart as restart_command,
 };
 pub use basis::{basis, moved, moved_of_node};
+pub use blockers::on_node as node_blockers;
 pub use checker::check;
 pub use planner::plan;
 pub use policy::{Policy, RancherNodeState, RancherTarget, Renewal, is_active};

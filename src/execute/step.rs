@@ -5,7 +5,7 @@ use crate::command::Command;
 use crate::event::{EventKind, Outcome};
 use crate::facts::Observation;
 use crate::inventory::Node;
-use crate::plan::{Action, RUN_VARIABLE, StageName, Step, moved_of_node};
+use crate::plan::{Action, RUN_VARIABLE, StageName, Step, moved_of_node, node_blockers};
 use crate::transport::Session;
 use tokio::time::Instant;
 
@@ -110,8 +110,8 @@ impl Execution<'_> {
     /// Looks at the node again: what the plan was made from must still be so.
     async fn preflight(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
         let observation = self.observe(place).await?;
-        if let Some(error) = &observation.docker_error {
-            return Err(StepError::new(format!("docker does not answer: {error}")));
+        if let Some(blocker) = node_blockers(&observation, self.run.plan.procedure).into_iter().next() {
+            return Err(StepError { error: blocker.message, hint: blocker.hint });
         }
         if moved_of_node(&self.run.plan, place.node, &observation) {
             return Err(

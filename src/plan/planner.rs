@@ -1,20 +1,21 @@
+mod restarts;
+
 use std::time::Duration;
 
-use super::action::{Action, CertificateBefore, Guard};
-use super::policy::{Policy, RancherTarget, Renewal, is_active};
+use super::action::{Action, CertificateBefore};
+use super::estimate::expected_seconds;
+use super::instructions::instructions;
+use super::policy::{Policy, Renewal};
 use super::repair::{has_any_bundle, is_legacy_layout, repair};
-use super::{NotHandled, PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, Via, basis};
+use super::{
+    NotHandled, PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, Via, basis, blockers,
+};
 use crate::facts::{
     CertificateStatus, Facts, NodeFacts, Observation, Thresholds, certificate_status, differing_authorities,
-    is_disconnected, restart_reason,
 };
 use crate::finding::Finding;
 use crate::inventory::{Inventory, NodeName, Role};
 use crate::pki::{Class, KUBE_CA, Location, expected_names, services_of};
-
-/// Rancher tells a worker's agent about new certificates when it asks, every 120 s by default; certroll waits twice as long
-/// before it calls a worker stale (rancher/rancher `pkg/rkenodeconfigclient`, `agentCheckInterval`).
-pub(super) const PATIENCE_INTERVALS: u32 = 2;
 
 /// How long etcd and control plane nodes may take to show and serve what Rancher says it has rotated.
 const CONFIRM_TIMEOUT: Duration = Duration::from_mins(5);
@@ -108,21 +109,22 @@ impl<'a> Draft<'a> {
             );
         }
         for (node, observation) in self.scope() {
-            self.blockers.extend(
-                node_blockers(observation, self.policy).into_iter().map(|finding| finding.on(&node.name)),
-            );
+            let found = blockers::on_node(observation, self.policy.procedure);
+            let found = found.into_iter().chain(blockers::of_lock(observation, self.policy));
+            self.blockers.extend(found.map(|finding| finding.on(&node.name)));
         }
     }
 
     /// A rotation renews the files of every node; a worker that `-n` leaves out is not restarted onto them.
     fn name_left_out(&mut self, node: &NodeFacts) {
         if self.policy.procedure == Procedure::Rotate && node.is_worker_only() {
-            self.not_handled.push(NotHandled {
-                node: node.name.clone(),
-                reason: "`-n` leaves it out; it may get new certificates all the same, and keep using the old ones"
-                    .to_owned(),
-                hint: format!("certroll plan restart -n {}", node.name),
-            });
+            let message =
+                "`-n` leaves it out: it may get new certificates all the same, and keep using the old ones";
+            self.findings.push(
+                Finding::warning("worker-left-out", message)
+                    .on(&node.name)
+                    .hint(format!("`certroll plan restart -n {}` later", node.name)),
+            );
         }
     }
 
@@ -285,7 +287,7 @@ impl<'a> Draft<'a> {
 
     fn add_rancher_rotation(&mut self) {
         let Some(rancher) = &self.policy.rancher else { return };
-        self.blockers.extend(rancher_blockers(rancher, self.policy));
+        self.blockers.extend(blockers::of_rancher(rancher, self.policy));
         let calls: Vec<Option<_>> = match self.policy.services.as_slice() {
             [] => vec![None],
             services => services.iter().copied().map(Some).collect(),
@@ -337,118 +339,6 @@ impl<'a> Draft<'a> {
             })
             .collect();
         self.add_stage(StageName::Confirm, "certificates are new on disk, and served", usize::MAX, steps);
-    }
-
-    /// Plans kubelet, kube-proxy and the Rancher agent alone.
-    fn restart(&mut self) {
-        let scope = self.scope();
-        let needy: Vec<_> =
-            scope.iter().copied().filter(|(node, seen)| self.needs_restart(node, seen)).collect();
-        if needy.is_empty() {
-            return;
-        }
-        self.stages.push(preflight(&needy));
-        self.add_restarts(&needy, false);
-        self.add_verification(&needy);
-    }
-
-    fn needs_restart(&self, node: &NodeFacts, observation: &Observation) -> bool {
-        self.policy.renewal == Renewal::All && self.policy.procedure == Procedure::Restart
-            || WORKER_CONTAINERS.iter().any(|container| restart_reason(observation, container).is_some())
-            || self.rancher_says_inactive(node).is_some()
-            || agent_restart(observation).is_some()
-    }
-
-    /// Returns Rancher's word for a node that is not active.
-    fn rancher_says_inactive(&self, node: &NodeFacts) -> Option<&str> {
-        let rancher = self.policy.rancher.as_ref()?;
-        let internal = self.inventory.node(&node.name).map(|node| node.internal_address.to_lowercase());
-        let known_as = [Some(node.name.as_str().to_lowercase()), Some(node.address.to_lowercase()), internal];
-        let found = rancher
-            .nodes
-            .iter()
-            .find(|candidate| known_as.iter().flatten().any(|name| candidate.names.contains(name)))?;
-        (!is_active(&found.state)).then_some(found.state.as_str())
-    }
-
-    /// Adds the stages that restart kubelet and kube-proxy: etcd and control plane nodes one at a time, workers in batches.
-    fn add_restarts(&mut self, nodes: &[(&'a NodeFacts, &'a Observation)], after_rotation: bool) {
-        let workers = self.inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]).count();
-        let (workers_only, others): (Vec<_>, Vec<_>) =
-            nodes.iter().copied().partition(|(node, _)| node.is_worker_only());
-        let titled = [
-            (
-                StageName::ControlPlane,
-                "kubelet and kube-proxy of etcd and control plane nodes, where they need it",
-                1,
-                others,
-            ),
-            (
-                StageName::Workers,
-                "kubelet and kube-proxy of workers, where they need it",
-                self.policy.max_unavailable_worker.of(workers),
-                workers_only,
-            ),
-        ];
-        for (name, title, max_unavailable, nodes) in titled {
-            let steps = nodes
-                .iter()
-                .flat_map(|(node, seen)| self.restart_steps(node, seen, after_rotation))
-                .collect();
-            self.add_stage(name, title, max_unavailable, steps);
-        }
-    }
-
-    /// Returns the restarts of one node.
-    fn restart_steps(
-        &self,
-        node: &NodeFacts,
-        observation: &Observation,
-        after_rotation: bool,
-    ) -> Vec<PlannedStep> {
-        let reasons: Vec<String> = WORKER_CONTAINERS
-            .iter()
-            .filter_map(|container| Some(format!("{container} {}", restart_reason(observation, container)?)))
-            .chain(self.rancher_says_inactive(node).map(|state| format!("Rancher calls the node {state}")))
-            .collect();
-        let containers = WORKER_CONTAINERS.map(str::to_owned).to_vec();
-        let mut steps = Vec::new();
-        let inactive = self.rancher_says_inactive(node).is_some();
-        let forced = self.policy.renewal == Renewal::All && self.policy.procedure == Procedure::Restart;
-        if after_rotation {
-            let guard =
-                Guard::IfNeeded { patience: self.patience(node), before: self.before(node, observation) };
-            let reason = "where they started before their certificate was written".to_owned();
-            steps.push((Some(node.name.clone()), Action::Restart { containers, guard }, reason));
-        } else if forced || inactive {
-            let reason = if reasons.is_empty() { "--force".to_owned() } else { reasons.join("; ") };
-            steps.push((
-                Some(node.name.clone()),
-                Action::Restart { containers, guard: Guard::Always },
-                reason,
-            ));
-        } else if !reasons.is_empty() {
-            let guard = Guard::IfNeeded { patience: Duration::ZERO, before: Vec::new() };
-            steps.push((Some(node.name.clone()), Action::Restart { containers, guard }, reasons.join("; ")));
-        }
-        if let Some((container, reason)) = agent_restart(observation) {
-            steps.push((Some(node.name.clone()), Action::RestartAgent { container }, reason));
-        }
-        steps
-    }
-
-    /// Returns how long a node's own agent is given: only worker-only nodes of clusters that Rancher launched have one that
-    /// restarts anything.
-    fn patience(&self, node: &NodeFacts) -> Duration {
-        if !node.is_worker_only() || !self.facts.is_rancher_launched() {
-            return Duration::ZERO;
-        }
-        let interval = self
-            .policy
-            .rancher
-            .as_ref()
-            .map_or(super::AGENT_CHECK_INTERVAL, |rancher| rancher.agent_check_interval);
-        interval * PATIENCE_INTERVALS
     }
 
     fn add_verification(&mut self, nodes: &[(&'a NodeFacts, &'a Observation)]) {
@@ -509,9 +399,6 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What the written procedure restarts on a worker, in its order.
-pub(super) const WORKER_CONTAINERS: [&str; 2] = ["kubelet", "kube-proxy"];
-
 type PlannedStep = (Option<NodeName>, Action, String);
 
 /// Makes a stage; the steps are named after stage, node and number.
@@ -550,87 +437,6 @@ fn backup(nodes: &[(&NodeFacts, &Observation)]) -> Stage {
     stage(StageName::Backup, "save `/etc/kubernetes`, and compare the copy", usize::MAX, steps.collect())
 }
 
-/// Returns what forbids work on a node.
-fn node_blockers(observation: &Observation, policy: &Policy) -> Vec<Finding> {
-    let mut blockers = Vec::new();
-    if let Some(holder) = &observation.lock
-        && policy.break_lock.as_deref() != Some(holder.run.as_str())
-    {
-        let message = format!(
-            "run {} of {} (process {}) holds the lock since {}",
-            holder.run, holder.owner, holder.pid, holder.since
-        );
-        blockers.push(
-            Finding::error("locked", message)
-                .hint(format!("wait for it; if it is certainly dead, `--break-lock {}`", holder.run)),
-        );
-    }
-    if let Some(error) = &observation.docker_error {
-        blockers.push(Finding::error("docker-unavailable", format!("docker does not answer: {error}")));
-    }
-    let needs_space = policy.procedure != Procedure::Restart;
-    if needs_space && observation.kubernetes_directory.is_empty() {
-        blockers.push(
-            Finding::error("directory-missing", "no `/etc/kubernetes` of RKE's was found")
-                .hint("set `prefix_path` in the cluster.yml if RKE keeps it elsewhere"),
-        );
-    } else if needs_space && !observation.is_writable {
-        blockers.push(Finding::error(
-            "read-only",
-            format!("`{}` cannot be written to", observation.kubernetes_directory),
-        ));
-    }
-    // The backup, and the copy that it is compared with.
-    let needed = observation.used_kibibytes.unwrap_or_default() * 2 + 1024;
-    if needs_space && observation.free_kibibytes.is_some_and(|free| free < needed) {
-        let free = observation.free_kibibytes.unwrap_or_default();
-        let message = format!(
-            "{free} KiB are free at `{}`, the backup needs {needed} KiB",
-            observation.kubernetes_directory
-        );
-        blockers.push(
-            Finding::error("disk-full", message).hint("make room, or remove old backups under `.certroll`"),
-        );
-    }
-    blockers
-}
-
-/// Returns what forbids a rotation by Rancher.
-fn rancher_blockers(rancher: &RancherTarget, policy: &Policy) -> Vec<Finding> {
-    let mut blockers = Vec::new();
-    if !rancher.can_rotate {
-        let message =
-            format!("Rancher {} has no action `rotateCertificates` for this cluster", rancher.version);
-        blockers.push(
-            Finding::error("rancher-cannot-rotate", message)
-                .hint("2.0.13 / 2.1.8 and earlier have none: upgrade Rancher to 2.0.14 / 2.1.9 or later first; RKE2 and k3s clusters have tools of their own"),
-        );
-    }
-    let ignores_services =
-        ["v2.0.", "v2.1.", "2.0.", "2.1."].iter().any(|old| rancher.version.starts_with(old));
-    if ignores_services && !policy.services.is_empty() {
-        let message = format!(
-            "Rancher {} rotates all services or none: `--service` is of no use there",
-            rancher.version
-        );
-        blockers.push(Finding::error("rancher-rotates-all", message).hint("drop `--service`"));
-    }
-    blockers
-}
-
-/// Returns the restart of the Rancher agent, where it is the one that is not connected.
-fn agent_restart(observation: &Observation) -> Option<(String, String)> {
-    if let Some(agent) = observation.rancher_agent() {
-        if !agent.is_running() {
-            return Some((agent.name.clone(), format!("the Rancher agent is {}", agent.state)));
-        }
-        let disconnected = observation.agent_log.as_deref().is_some_and(is_disconnected);
-        return disconnected
-            .then(|| (agent.name.clone(), "the Rancher agent says that it cannot connect".to_owned()));
-    }
-    None
-}
-
 /// Returns what makes the rotation due, in a sentence.
 fn due_finding(due: &[(&NodeName, String, CertificateStatus)], policy: &Policy) -> Finding {
     let mut names: Vec<&str> = due.iter().map(|(_, name, _)| name.as_str()).collect();
@@ -656,56 +462,5 @@ fn due_finding(due: &[(&NodeName, String, CertificateStatus)], policy: &Policy) 
         finding.hint("a leaked CA key needs a new CA, which certroll does not make yet")
     } else {
         finding
-    }
-}
-
-/// Returns what the operator is asked to do, by Rancher's versions.
-fn instructions(policy: &Policy, is_rancher_launched: bool) -> Vec<String> {
-    let what = match policy.services.as_slice() {
-        [] => "Rotate all service certificates".to_owned(),
-        services => {
-            let names: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
-            format!("Rotate an individual service: {}, one after the other", names.join(", "))
-        }
-    };
-    let mut lines = vec![
-        format!("Rancher 2.2 and later: the cluster's menu (⋮), Rotate Certificates, \"{what}\", Save"),
-        "Rancher 2.0.14 / 2.1.9 and later of 2.0 and 2.1: View in API of the cluster, the action rotateCertificates, Show Request, Send Request"
-            .to_owned(),
-    ];
-    if !is_rancher_launched {
-        let words = policy.services.iter().flat_map(|service| ["--service", service.as_str()]);
-        let command: Vec<&str> = ["rke", "cert", "rotate"].into_iter().chain(words).collect();
-        lines.push(format!("a cluster that rke built: `{}` beside its cluster.rkestate", command.join(" ")));
-    }
-    lines
-}
-
-/// Returns how long the stages will take, at least and at most, in seconds; rough figures from real hosts.
-fn expected_seconds(stages: &[Stage]) -> (u64, u64) {
-    let mut total = (0, 0);
-    for stage in stages {
-        let batches = stage.nodes().len().div_ceil(stage.max_unavailable).max(1) as u64;
-        let slowest = stage
-            .steps
-            .iter()
-            .map(|step| step_seconds(&step.action))
-            .fold((0, 0), |worst, (low, high)| (worst.0.max(low), worst.1.max(high)));
-        total.0 += slowest.0 * batches;
-        total.1 += slowest.1 * batches;
-    }
-    total
-}
-
-/// Returns how long an action takes, at least and at most, in seconds.
-fn step_seconds(action: &Action) -> (u64, u64) {
-    match action {
-        Action::Preflight | Action::Backup => (1, 5),
-        Action::CopyFiles { .. } | Action::BringFiles { .. } | Action::AddKubeAdmin { .. } => (1, 3),
-        Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => (120, 600),
-        Action::Confirm { .. } | Action::Verify { .. } => (2, 20),
-        Action::Restart { guard: Guard::IfNeeded { patience, .. }, .. } => (1, patience.as_secs() + 30),
-        Action::Restart { guard: Guard::Always, .. } => (5, 30),
-        Action::RestartAgent { .. } => (2, 15),
     }
 }

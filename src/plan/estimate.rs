@@ -1,0 +1,31 @@
+use super::Stage;
+use super::action::{Action, Guard};
+
+/// Returns how long the stages will take, at least and at most, in seconds; rough figures from real hosts.
+pub(super) fn expected_seconds(stages: &[Stage]) -> (u64, u64) {
+    let mut total = (0, 0);
+    for stage in stages {
+        let batches = stage.nodes().len().div_ceil(stage.max_unavailable).max(1) as u64;
+        let slowest = stage
+            .steps
+            .iter()
+            .map(|step| step_seconds(&step.action))
+            .fold((0, 0), |worst, (low, high)| (worst.0.max(low), worst.1.max(high)));
+        total.0 += slowest.0 * batches;
+        total.1 += slowest.1 * batches;
+    }
+    total
+}
+
+/// Returns how long an action takes, at least and at most, in seconds.
+fn step_seconds(action: &Action) -> (u64, u64) {
+    match action {
+        Action::Preflight | Action::Backup => (1, 5),
+        Action::CopyFiles { .. } | Action::BringFiles { .. } | Action::AddKubeAdmin { .. } => (1, 3),
+        Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => (120, 600),
+        Action::Confirm { .. } | Action::Verify { .. } => (2, 20),
+        Action::Restart { guard: Guard::IfNeeded { patience, .. }, .. } => (1, patience.as_secs() + 30),
+        Action::Restart { guard: Guard::Always, .. } => (5, 30),
+        Action::RestartAgent { .. } => (2, 15),
+    }
+}

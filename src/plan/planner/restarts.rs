@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+use super::{Draft, PlannedStep, preflight};
+use crate::facts::{NodeFacts, Observation, is_disconnected, restart_reason};
+use crate::inventory::Role;
+use crate::plan::{AGENT_CHECK_INTERVAL, Action, Guard, Procedure, Renewal, StageName, is_active};
+
+/// What the written procedure restarts on a worker, in its order.
+const WORKER_CONTAINERS: [&str; 2] = ["kubelet", "kube-proxy"];
+
+/// Rancher tells a worker's agent about new certificates when it asks, every 120 s by default; certroll waits twice as long
+/// before it calls a worker stale (rancher/rancher `pkg/rkenodeconfigclient`, `agentCheckInterval`).
+const PATIENCE_INTERVALS: u32 = 2;
+
+impl<'a> Draft<'a> {
+    /// Plans kubelet, kube-proxy and the Rancher agent alone.
+    pub(super) fn restart(&mut self) {
+        let scope = self.scope();
+        let needy: Vec<_> =
+            scope.iter().copied().filter(|(node, seen)| self.needs_restart(node, seen)).collect();
+        if needy.is_empty() {
+            return;
+        }
+        self.stages.push(preflight(&needy));
+        self.add_restarts(&needy, false);
+        self.add_verification(&needy);
+    }
+
+    fn needs_restart(&self, node: &NodeFacts, observation: &Observation) -> bool {
+        self.policy.renewal == Renewal::All && self.policy.procedure == Procedure::Restart
+            || WORKER_CONTAINERS.iter().any(|container| restart_reason(observation, container).is_some())
+            || self.rancher_says_inactive(node).is_some()
+            || agent_restart(observation).is_some()
+    }
+
+    /// Returns Rancher's word for a node that is not active.
+    fn rancher_says_inactive(&self, node: &NodeFacts) -> Option<&str> {
+        let rancher = self.policy.rancher.as_ref()?;
+        let internal = self.inventory.node(&node.name).map(|node| node.internal_address.to_lowercase());
+        let known_as = [Some(node.name.as_str().to_lowercase()), Some(node.address.to_lowercase()), internal];
+        let found = rancher
+            .nodes
+            .iter()
+            .find(|candidate| known_as.iter().flatten().any(|name| candidate.names.contains(name)))?;
+        (!is_active(&found.state)).then_some(found.state.as_str())
+    }
+
+    /// Adds the stages that restart kubelet and kube-proxy: etcd and control plane nodes one at a time, workers in batches.
+    pub(super) fn add_restarts(&mut self, nodes: &[(&'a NodeFacts, &'a Observation)], after_rotation: bool) {
+        let workers = self.inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]).count();
+        let (workers_only, others): (Vec<_>, Vec<_>) =
+            nodes.iter().copied().partition(|(node, _)| node.is_worker_only());
+        let titled = [
+            (
+                StageName::ControlPlane,
+                "kubelet and kube-proxy of etcd and control plane nodes, where they need it",
+                1,
+                others,
+            ),
+            (
+                StageName::Workers,
+                "kubelet and kube-proxy of workers, where they need it",
+                self.policy.max_unavailable_worker.of(workers),
+                workers_only,
+            ),
+        ];
+        for (name, title, max_unavailable, nodes) in titled {
+            let steps = nodes
+                .iter()
+                .flat_map(|(node, seen)| self.restart_steps(node, seen, after_rotation))
+                .collect();
+            self.add_stage(name, title, max_unavailable, steps);
+        }
+    }
+
+    /// Returns the restarts of one node.
+    fn restart_steps(
+        &self,
+        node: &NodeFacts,
+        observation: &Observation,
+        after_rotation: bool,
+    ) -> Vec<PlannedStep> {
+        let reasons: Vec<String> = WORKER_CONTAINERS
+            .iter()
+            .filter_map(|container| Some(format!("{container} {}", restart_reason(observation, container)?)))
+            .chain(self.rancher_says_inactive(node).map(|state| format!("Rancher calls the node {state}")))
+            .collect();
+        let containers = WORKER_CONTAINERS.map(str::to_owned).to_vec();
+        let mut steps = Vec::new();
+        let inactive = self.rancher_says_inactive(node).is_some();
+        let forced = self.policy.renewal == Renewal::All && self.policy.procedure == Procedure::Restart;
+        if after_rotation {
+            let guard =
+                Guard::IfNeeded { patience: self.patience(node), before: self.before(node, observation) };
+            let reason = "where they started before their certificate was written".to_owned();
+            steps.push((Some(node.name.clone()), Action::Restart { containers, guard }, reason));
+        } else if forced || inactive {
+            let reason = if reasons.is_empty() { "--force".to_owned() } else { reasons.join("; ") };
+            steps.push((
+                Some(node.name.clone()),
+                Action::Restart { containers, guard: Guard::Always },
+                reason,
+            ));
+        } else if !reasons.is_empty() {
+            let guard = Guard::IfNeeded { patience: Duration::ZERO, before: Vec::new() };
+            steps.push((Some(node.name.clone()), Action::Restart { containers, guard }, reasons.join("; ")));
+        }
+        if let Some((container, reason)) = agent_restart(observation) {
+            steps.push((Some(node.name.clone()), Action::RestartAgent { container }, reason));
+        }
+        steps
+    }
+
+    /// Returns how long a node's own agent is given: only worker-only nodes of clusters that Rancher launched have one that
+    /// restarts anything.
+    fn patience(&self, node: &NodeFacts) -> Duration {
+        if !node.is_worker_only() || !self.facts.is_rancher_launched() {
+            return Duration::ZERO;
+        }
+        let interval =
+            self.policy.rancher.as_ref().map_or(AGENT_CHECK_INTERVAL, |rancher| rancher.agent_check_interval);
+        interval * PATIENCE_INTERVALS
+    }
+}
+
+/// Returns the restart of the Rancher agent, where it is the one that is not connected.
+fn agent_restart(observation: &Observation) -> Option<(String, String)> {
+    if let Some(agent) = observation.rancher_agent() {
+        if !agent.is_running() {
+            return Some((agent.name.clone(), format!("the Rancher agent is {}", agent.state)));
+        }
+        let disconnected = observation.agent_log.as_deref().is_some_and(is_disconnected);
+        return disconnected
+            .then(|| (agent.name.clone(), "the Rancher agent says that it cannot connect".to_owned()));
+    }
+    None
+}
