@@ -3,6 +3,7 @@
 mod golden;
 mod inventory;
 mod planner;
+mod rehearsal;
 mod report;
 mod sim;
 mod transport;
