@@ -7,8 +7,11 @@
     reason = "a test that cannot go on panics; it starts processes and reads files itself"
 )]
 
+mod faults;
+mod refusals;
 mod repair;
 mod rotate;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
