@@ -11,6 +11,7 @@ mod faults;
 mod refusals;
 mod repair;
 mod rotate;
+mod runbook;
 mod secrets;
 
 use std::collections::BTreeMap;

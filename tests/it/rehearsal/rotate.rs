@@ -18,7 +18,7 @@ const COPIES: [(&str, &str); 4] = [
     ("kube-apiserver-proxy-client-key.pem", "kube-apiserver-key.pem"),
 ];
 
-const GROUP: [&str; 3] = ["cp-1", "cp-2", "etcd-1"];
+pub(super) const GROUP: [&str; 3] = ["cp-1", "cp-2", "etcd-1"];
 
 #[test]
 fn rancher_renews_an_expired_cluster_and_certroll_does_what_rancher_leaves_out() {
@@ -64,7 +64,7 @@ fn rancher_renews_an_expired_cluster_and_certroll_does_what_rancher_leaves_out()
 }
 
 /// Expects the four copies in every bundle, and that nothing that was there has changed before Rancher did it.
-fn has_repaired(lab: &Rehearsal, before: &BTreeMap<&str, BTreeMap<String, super::Trace>>) {
+pub(super) fn has_repaired(lab: &Rehearsal, before: &BTreeMap<&str, BTreeMap<String, super::Trace>>) {
     for node in GROUP {
         let saved = lab.saved(node);
         let present = |path: &&String| !path.starts_with(".certroll");
