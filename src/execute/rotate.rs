@@ -55,8 +55,7 @@ impl Execution<'_> {
                 last = message;
             }
             if Instant::now() >= deadline {
-                let minutes = timeout.as_secs() / 60;
-                return Err(StepError::new(format!("Rancher is not done after {minutes} min; its last word: {last}"))
+                return Err(StepError::new(format!("Rancher is not done after {}; its last word: {last}", in_words(timeout)))
                     .hint("Rancher goes on trying by itself; `certroll check` shows what the nodes have. Put right what it complains of, then plan again"));
             }
             if self.run.operator.is_cancelled() {
@@ -120,11 +119,8 @@ impl Execution<'_> {
             }
             changed_before = waits_for.is_none();
             if let Some(reason) = waits_for.as_ref().filter(|_| began.elapsed() >= timeout) {
-                return Err(StepError::new(format!(
-                    "nobody rotated within {} min: {reason}",
-                    timeout.as_secs() / 60
-                ))
-                .hint("when it is done, plan and apply again; `--wait 2h` waits longer"));
+                return Err(StepError::new(format!("nobody rotated within {}: {reason}", in_words(timeout)))
+                    .hint("when it is done, plan and apply again; `--wait 2h` waits longer"));
             }
             if self.run.operator.is_cancelled() {
                 return Err(StepError::new("the operator stopped the run"));
@@ -179,6 +175,14 @@ fn is_named(candidate: &crate::rancher::RancherNode, names: [&str; 3]) -> bool {
 /// Returns an error of Rancher's as that of a step.
 fn step_error(error: &RancherError) -> StepError {
     StepError { error: chain(error), hint: error.hint() }
+}
+
+/// Returns a limit as it is given on the command line: whole minutes as such, else seconds.
+fn in_words(limit: Duration) -> String {
+    match limit.as_secs() {
+        seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 /// Returns an error with its causes, in one line.

@@ -4,6 +4,7 @@ mod golden;
 mod inventory;
 mod journal;
 mod planner;
+mod rehearsal;
 mod report;
 mod sim;
 mod transport;

@@ -1,0 +1,106 @@
+//! What is refused, with nothing changed: each refusal names its cause and the way out.
+
+use certroll::sim::{Fault, Layout};
+
+use super::{KUBERNETES, Rehearsal, name, rancher, rehearse};
+
+const LOCK: &str =
+    r#"{"run":"20261120-101010-beef","owner":"eve@elsewhere","pid":4711,"since":"2026-11-20T10:10:10Z"}"#;
+
+#[test]
+fn questions_without_a_terminal_and_methods_without_a_body_are_refused_before_anything_is_looked_at() {
+    rehearse(async {
+        let lab = Rehearsal::with_rancher(Layout::LegacyExpired, rancher(&[])).await;
+        lab.certroll(&["apply", "repair"]).await.expect(4).says("--yes");
+        lab.certroll(&["plan"]).await.expect(2).says("--via rancher or --via manual");
+        lab.certroll(&["apply", "--yes"]).await.expect(2).says("--via rancher or --via manual");
+        lab.certroll(&["apply", "--via", "direct", "--yes"]).await.expect(2).says("not built yet");
+        lab.certroll(&["apply", "--via", "manual", "--plan", "x", "--yes"]).await.expect(2);
+        lab.certroll(&["apply", "--via", "rancher", "--yes"]).await.expect(2).says("--rancher-url");
+        let url = lab.fleet.rancher_url().unwrap();
+        lab.certroll(&["apply", "--via", "rancher", "--yes", "--rancher-url", &url])
+            .await
+            .expect(2)
+            .says("RANCHER_TOKEN");
+        let file = lab.path("wrong-token");
+        std::fs::write(&file, "token-abcde:wrong\n").unwrap();
+        let words = ["plan", "--via", "rancher", "--rancher-token-file", file.to_str().unwrap()];
+        let refused = lab.with_token(&words).await.expect(4).says("token");
+        assert!(!refused.stderr.contains("token-abcde"), "{}", refused.stderr);
+        lab.is_untouched();
+    });
+}
+
+#[test]
+fn blockers_stop_an_apply_before_it_touches_a_node() {
+    rehearse(async {
+        let lab = Rehearsal::start(Layout::LegacyExpired).await;
+        let split = ["apply", "--via", "manual", "--yes", "-n", "cp-1,role=worker"];
+        lab.certroll(&split).await.expect(4).shows("leaves out cp-2, etcd-1");
+
+        lab.fleet.inject(&name("etcd-1"), Fault::Unreachable);
+        let apply = ["apply", "--via", "manual", "--yes"];
+        lab.certroll(&apply).await.expect(4).shows("etcd-1").says("nothing was changed");
+        let repair = ["apply", "repair", "--yes", "-o", "json"];
+        let refused = lab.certroll(&repair).await.expect(4).says("blocker: etcd-1: ");
+        assert_eq!(refused.stdout, "", "no event without a run");
+        lab.certroll(&["plan", "repair"]).await.expect(4).shows("etcd-1");
+        lab.fleet.mend(&name("etcd-1"));
+        lab.is_untouched();
+
+        lab.root("cp-1", "cp /etc/kubernetes/ssl/kube-apiserver.pem /etc/kubernetes/.tmp/kube-ca.pem").await;
+        let effects = lab.effects();
+        lab.certroll(&apply).await.expect(4).shows("is another CA");
+        lab.certroll(&["apply", "repair", "--yes"]).await.expect(4).shows(".tmp/kube-ca.pem");
+        assert_eq!(lab.effects(), effects);
+        assert!(!lab.state().exists(), "a refusal is no run");
+    });
+}
+
+#[test]
+fn the_lock_of_another_run_is_respected_until_it_is_broken_by_name() {
+    rehearse(async {
+        let lab = Rehearsal::start(Layout::LegacyExpired).await;
+        let directory = format!("{KUBERNETES}/.certroll");
+        lab.root("cp-1", &format!("mkdir -p {directory} && printf '%s\\n' '{LOCK}' > {directory}/lock"))
+            .await;
+        let effects = lab.effects();
+        lab.certroll(&["apply", "repair", "--yes"])
+            .await
+            .expect(4)
+            .shows("run 20261120-101010-beef of eve@elsewhere (process 4711) holds the lock")
+            .shows("--break-lock 20261120-101010-beef");
+        lab.certroll(&["apply", "repair", "--yes", "--break-lock", "20261120-101010-dead"]).await.expect(4);
+        assert_eq!(lab.effects(), effects);
+        lab.certroll(&["apply", "repair", "--yes", "--break-lock", "20261120-101010-beef"]).await.expect(0);
+        assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_saved_plan_is_carried_out_while_it_fits_and_refused_when_something_has_moved() {
+    rehearse(async {
+        let lab = Rehearsal::start(Layout::LegacyExpired).await;
+        let (fits, stale) = (lab.path("repair.plan"), lab.path("rotate.plan"));
+        let (fits, stale) = (fits.to_str().unwrap(), stale.to_str().unwrap());
+        lab.certroll(&["plan", "repair", "--save", fits])
+            .await
+            .expect(0)
+            .shows(&format!("certroll apply --plan {fits}"));
+        lab.certroll(&["plan", "--via", "manual", "--save", stale]).await.expect(0);
+        lab.is_untouched();
+        lab.certroll(&["apply", "--plan", fits, "--yes"]).await.expect(0);
+        assert!(lab.files("cp-1", KUBERNETES).contains_key(".tmp/kube-apiserver-proxy-client.pem"));
+
+        let effects = lab.effects();
+        lab.certroll(&["apply", "--plan", stale, "--yes"])
+            .await
+            .expect(4)
+            .says("the plan is stale")
+            .says("node cp-1, node cp-2, node etcd-1\n");
+        lab.certroll(&["apply", "--plan", fits, "--yes"]).await.expect(4).says("the plan is stale");
+        std::fs::write(lab.path("no.plan"), "{}").unwrap();
+        lab.certroll(&["apply", "--plan", "no.plan", "--yes"]).await.expect(2).says("no.plan");
+        assert_eq!(lab.effects(), effects);
+    });
+}
