@@ -1,5 +1,7 @@
 //! The tests of certroll, in one binary.
 
+mod cli;
+mod floors;
 mod golden;
 mod inventory;
 mod planner;
