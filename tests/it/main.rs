@@ -5,6 +5,7 @@ mod floors;
 mod golden;
 mod inventory;
 mod planner;
+mod readme;
 mod report;
 mod sim;
 mod transport;
