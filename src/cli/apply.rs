@@ -8,7 +8,7 @@ use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::plan::{Planned, make, show};
 use super::settings::Settings;
-use super::terminal::{Drawing, Terminal};
+use super::terminal::{Drawing, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
 use crate::execute::{LockError, Operator, Run, execute, release_lock, take_lock};
 use crate::facts::probe::KeyReading;
@@ -30,8 +30,11 @@ pub(super) async fn run(
     arguments: &ApplyArguments,
 ) -> Result<u8, Failure> {
     if !arguments.yes && !terminal.can_ask() {
-        return Err(Failure::message(REFUSED, "there is no terminal to ask on whether this may be done")
-            .hint("review `certroll plan`, then give --yes".to_owned()));
+        return Err(Failure::message(
+            REFUSED,
+            "nothing is carried out without a yes, and there is no terminal to ask on",
+        )
+        .hint("review what `certroll plan` shows, then give --yes".to_owned()));
     }
     let planned = match &arguments.plan {
         Some(path) => load(settings, terminal, arguments, path).await?,
@@ -189,7 +192,7 @@ async fn tick(settings: &Settings, view: Arc<Mutex<View>>) {
     }
 }
 
-/// Hears the operator: the first Ctrl-C lets running steps end, the second returns; Enter looks at once.
+/// Hears the operator: the first Ctrl-C (or SIGTERM) lets running steps end, the second returns; Enter looks at once.
 async fn hear(terminal: &Terminal, operator: Arc<Operator>, view: Arc<Mutex<View>>) {
     if terminal.can_ask() {
         let listener = Arc::clone(&operator);
@@ -205,9 +208,7 @@ async fn hear(terminal: &Terminal, operator: Arc<Operator>, view: Arc<Mutex<View
     }
     let mut interruptions = 0;
     loop {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        stop_wanted().await;
         interruptions += 1;
         if interruptions > 1 {
             return;

@@ -20,7 +20,7 @@ use crate::transport::Jump;
 /// certroll looks at every node of a cluster.yml, shows a plan that a second person can review, carries it out role by role,
 /// and proves that it worked.
 #[derive(Debug, Parser)]
-#[command(name = "certroll", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "certroll", bin_name = "certroll", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) common: Common,
@@ -54,7 +54,7 @@ pub(super) enum Command {
     Apply(ApplyArguments),
     /// List the runs of this cluster, or show one
     Runs(RunsArguments),
-    /// Rehearse the whole procedure on a simulated fleet inside this process
+    /// Rehearse the whole procedure on a simulated fleet inside this process; with -c, on one in the image of yours
     Demo(DemoArguments),
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Common {
     /// Say less
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
-    /// Say more; twice for everything
+    /// Say more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
 }
@@ -128,6 +128,9 @@ pub(super) struct CheckArguments {
     pub(super) read_keys: bool,
 }
 
+/// How many days before its end a certificate is renewed.
+pub(super) const RENEW_DAYS: u16 = 90;
+
 /// What shapes a plan.
 #[derive(Debug, Clone, Args)]
 pub(super) struct PlanOptions {
@@ -138,7 +141,7 @@ pub(super) struct PlanOptions {
     #[arg(long, value_name = "METHOD", value_enum)]
     pub(super) via: Option<ViaName>,
     /// Renew what ends within so many days
-    #[arg(long, value_name = "N", default_value_t = 90)]
+    #[arg(long, value_name = "N", default_value_t = RENEW_DAYS)]
     pub(super) renew_days: u16,
     /// Renew, repair or restart all that was selected, needed or not
     #[arg(long)]
@@ -183,28 +186,29 @@ pub(super) struct RancherOptions {
 pub(super) struct PlanArguments {
     #[command(flatten)]
     pub(super) options: PlanOptions,
-    #[command(flatten)]
-    pub(super) rancher: RancherOptions,
     /// Keep the plan in a file, for `certroll apply --plan FILE`
     #[arg(long, value_name = "FILE")]
     pub(super) save: Option<PathBuf>,
     /// End with status 3 when there is something to do
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
+    // Last, for its heading would hold for what follows.
+    #[command(flatten)]
+    pub(super) rancher: RancherOptions,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ApplyArguments {
     #[command(flatten)]
     pub(super) options: PlanOptions,
-    #[command(flatten)]
-    pub(super) rancher: RancherOptions,
     /// Carry out this saved plan; its commands come from its actions
     #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "nodes"])]
     pub(super) plan: Option<PathBuf>,
     /// Do not ask; never answers for host keys, fingerprints or passwords
     #[arg(short, long)]
     pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) rancher: RancherOptions,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -29,7 +29,7 @@ pub(super) async fn run(
         expiring_within: SignedDuration::from_hours(24 * i64::from(arguments.warn_days)),
     };
     let mut findings = assess(&loaded.inventory, &facts, &thresholds);
-    findings.extend(loaded.findings.clone());
+    findings.extend(loaded.findings_for(terminal));
     findings.sort_by_key(|finding| finding.severity);
     show(&loaded, &facts, &findings, (thresholds, began), terminal);
     Ok(report::check::check_status(&facts, &findings, &thresholds).exit_status())

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use super::arguments::{Arguments, Command, DemoArguments, ViaName};
 use super::failure::{FAILED, Failure, USAGE, WORRYING};
 use super::settings::Settings;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, stop_wanted};
 use crate::inventory::{Inventory, NodeName, Parsed, Role};
 use crate::sim::{Fleet, FleetOptions, Layout, RancherOptions, SimError};
 
@@ -143,7 +143,7 @@ impl Rehearsal<'_> {
         line
     }
 
-    /// Keeps the fleet up until Ctrl-C, and says how the other commands reach it.
+    /// Keeps the fleet up until Ctrl-C or SIGTERM, and says how the other commands reach it.
     async fn serve(&self) -> Result<Status, Failure> {
         let words = self.command_line(&["plan", "--via", "rancher"]);
         let options: Vec<&str> = words.iter().skip(4).map(String::as_str).collect();
@@ -152,7 +152,7 @@ impl Rehearsal<'_> {
         let reach: Vec<&str> = options.iter().take(6).copied().collect();
         self.say(&format!("  certroll check {}", reach.join(" ")));
         self.say(&format!("  certroll plan --via rancher {}", options.join(" ")));
-        let _ = tokio::signal::ctrl_c().await;
+        stop_wanted().await;
         Ok(0)
     }
 

@@ -14,7 +14,12 @@ pub(super) fn run(settings: &Settings, terminal: &Terminal) -> Result<u8, Failur
         let document = report::nodes::document(&inventory, &jumps, &loaded.findings);
         terminal.print(&report::json(&document));
     } else {
-        terminal.print(&report::nodes::text(&inventory, &jumps, &loaded.findings, terminal.style()));
+        terminal.print(&report::nodes::text(
+            &inventory,
+            &jumps,
+            &loaded.findings_for(terminal),
+            terminal.style(),
+        ));
     }
     Ok(0)
 }

@@ -1,17 +1,21 @@
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::arguments::{Output, PlanArguments, PlanOptions, ProcedureName, RancherOptions, ViaName};
+use super::arguments::{
+    Output, PlanArguments, PlanOptions, ProcedureName, RENEW_DAYS, RancherOptions, ViaName,
+};
 use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, WORRYING};
 use super::settings::{Loaded, Settings};
 use super::terminal::Terminal;
+use crate::command::quote;
 use crate::execute::Rancher;
 use crate::facts::Facts;
 use crate::facts::probe::KeyReading;
 use crate::gather::Gatherer;
-use crate::inventory::{Node, Role};
+use crate::inventory::{MaxUnavailable, Node, Role};
 use crate::journal::{run_name, save_plan};
 use crate::plan::{Plan, Policy, Procedure, RancherTarget, Renewal, Via, check, plan};
 use crate::report::{self, review::Review};
@@ -43,8 +47,12 @@ pub(super) async fn run(
         save_plan(path, plan).map_err(|error| Failure::new(FAILED, error))?;
     }
     let next = match &arguments.save {
-        Some(path) => format!("`certroll apply --plan {0}` ({0} is saved)", path.display()),
-        None => format!("`certroll apply{}`", options_again(settings, plan)),
+        Some(path) => format!(
+            "`certroll apply --plan {0} -c {1}` ({0} is saved)",
+            quoted(path),
+            quoted(settings.config())
+        ),
+        None => format!("`certroll apply{}`", options_again(settings, plan, arguments)),
     };
     show(settings, terminal, &planned, Some(&next).filter(|_| plan.has_work()).map(String::as_str));
     let is_partial = !plan.not_handled.is_empty();
@@ -57,13 +65,36 @@ pub(super) async fn run(
 }
 
 /// Returns the arguments that make the same plan again.
-fn options_again(settings: &Settings, plan: &Plan) -> String {
+fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) -> String {
     let mut words = vec![String::new(), plan.procedure.to_string()];
     words.extend(plan.via.map(|via| format!("--via {via}")));
-    words.push(format!("-c {}", settings.config().display()));
-    words.extend(settings.common.nodes.iter().map(|pattern| format!("-n '{pattern}'")));
+    words.push(format!("-c {}", quoted(settings.config())));
+    words.extend(settings.common.nodes.iter().map(|pattern| format!("-n {}", quote(pattern))));
     words.extend(plan.services.iter().map(|service| format!("--service {service}")));
+    let PlanArguments { options, rancher, .. } = arguments;
+    words.extend(options.force.then(|| "--force".to_owned()));
+    if options.renew_days != RENEW_DAYS {
+        words.push(format!("--renew-days {}", options.renew_days));
+    }
+    words.extend(options.max_unavailable.map(|most| match most {
+        MaxUnavailable::Count(count) => format!("--max-unavailable {count}"),
+        MaxUnavailable::Percent(percent) => format!("--max-unavailable {percent}%"),
+    }));
+    words.extend(rancher.rancher_url.iter().map(|url| format!("--rancher-url {}", quote(url))));
+    words.extend(rancher.rancher_cluster.iter().map(|name| format!("--rancher-cluster {}", quote(name))));
+    words.extend(rancher.rancher_ca.iter().map(|file| format!("--rancher-ca {}", quoted(file))));
+    words.extend(
+        rancher.rancher_ca_checksum.iter().map(|sum| format!("--rancher-ca-checksum {}", quote(sum))),
+    );
+    words.extend(
+        rancher.rancher_token_file.iter().map(|file| format!("--rancher-token-file {}", quoted(file))),
+    );
     words.join(" ")
+}
+
+/// Returns a path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    quote(&path.display().to_string())
 }
 
 /// Prints a plan in the form that was asked for.
@@ -103,7 +134,7 @@ pub(super) async fn make(
     let policy = policy(settings, options, &loaded, via, target);
     let mut plan = plan(&loaded.inventory, &facts, &policy);
     plan.blockers.extend(check(&plan, &facts));
-    plan.findings.extend(loaded.findings.clone());
+    plan.findings.extend(loaded.findings_for(terminal));
     Ok(Planned { loaded, facts, gatherer, rancher, plan })
 }
 

@@ -41,6 +41,21 @@ impl Loaded {
             |node: &&Node| self.selected.as_ref().is_none_or(|names| names.contains(&node.name));
         self.inventory.nodes.iter().filter(is_selected).collect()
     }
+
+    /// Returns what was noticed about the file. People get each way out beside its place, for ten of them in a row beneath a
+    /// report would belong to nothing.
+    pub(super) fn findings_for(&self, terminal: &Terminal) -> Vec<Finding> {
+        let mut findings = self.findings.clone();
+        if terminal.is_json() {
+            return findings;
+        }
+        for finding in &mut findings {
+            if let Some(hint) = finding.hint.take() {
+                finding.message = format!("{}: {hint}", finding.message);
+            }
+        }
+        findings
+    }
 }
 
 impl Settings {

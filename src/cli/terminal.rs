@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::arguments::{Common, Output, Progress, When};
 use crate::inventory::Secret;
 use crate::report::{self, Color, Detail, Style};
@@ -113,6 +115,16 @@ impl Terminal {
             Ok(0) | Err(_) => None,
             Ok(_) => Some(answer.trim().to_owned()),
         }
+    }
+}
+
+/// Waits until the operator, or the machine that shuts down, wants this process to stop: Ctrl-C or SIGTERM.
+pub(super) async fn stop_wanted() {
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        Some(()) = terminated.recv() => {}
+        else => std::future::pending().await,
     }
 }
 

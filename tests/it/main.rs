@@ -1,9 +1,12 @@
 //! The tests of certroll, in one binary.
 
+mod cli;
+mod floors;
 mod golden;
 mod inventory;
 mod journal;
 mod planner;
+mod readme;
 mod rehearsal;
 mod report;
 mod sim;

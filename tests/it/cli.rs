@@ -1,0 +1,211 @@
+//! What a person sees who types a command: stdout, stderr and the exit status together, of the built program.
+//!
+//! The environment is fixed, there is no terminal, and no command of these connects anywhere.
+
+#![expect(clippy::disallowed_methods, reason = "the built program is started, on files made for it")]
+#![expect(clippy::unwrap_used, reason = "a program that does not start fails its test")]
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const MINIMAL: &str = "nodes:\n- address: 10.0.0.11\n  user: rancher\n  role: [controlplane, etcd, worker]\n";
+
+/// An empty home, in which commands are typed.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Returns a home with the smallest cluster.yml.
+    fn with_cluster() -> Self {
+        let home = Self::new();
+        home.write("cluster.yml", MINIMAL);
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Returns what a command line shows.
+    fn types(&self, line: &str) -> String {
+        self.feeds("", line)
+    }
+
+    /// Returns what a command line shows that is given a text on stdin.
+    fn feeds(&self, stdin: &str, line: &str) -> String {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_certroll"))
+            .args(line.split_whitespace())
+            .current_dir(self.0.path())
+            .env_clear()
+            .env("HOME", self.0.path())
+            .env("USER", "operator")
+            .env("TMPDIR", self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that reads no stdin may have ended before.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let status = output.status.code().unwrap();
+        let mut shown = format!("$ certroll {line}\nexit status {status}\n");
+        for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
+            let text = String::from_utf8(bytes).unwrap();
+            if !text.is_empty() {
+                shown.push_str(&format!("--- {name}\n{text}"));
+            }
+        }
+        shown.replace(&self.0.path().display().to_string(), "~")
+    }
+}
+
+/// Returns one of the written cases of cluster files.
+fn case(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/inventory");
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+#[test]
+fn help() {
+    insta::assert_snapshot!(Home::new().types("--help"));
+}
+
+#[test]
+fn help_of_each_command() {
+    for command in ["nodes", "check", "plan", "apply", "runs", "demo"] {
+        let shown = Home::new().types(&format!("{command} -h"));
+        // The options of every command are in the help of `certroll` already.
+        let own = shown.split("\nOptions of every command:").next().unwrap();
+        insta::assert_snapshot!(format!("help_of_{command}"), own);
+    }
+}
+
+#[test]
+fn nothing_typed_is_answered_with_the_help() {
+    let shown = Home::new().types("");
+    assert!(shown.contains("exit status 2") && shown.contains("Usage: certroll"), "{shown}");
+}
+
+#[test]
+fn an_unknown_command() {
+    insta::assert_snapshot!(Home::new().types("chek"));
+}
+
+#[test]
+fn nodes() {
+    let home = Home::new();
+    home.write("cluster.yml", case("valid/bastion.yml"));
+    insta::assert_snapshot!("nodes_text", home.types("nodes"));
+    insta::assert_snapshot!("nodes_json", home.types("nodes -o json"));
+}
+
+#[test]
+fn nodes_says_which_keys_are_unknown() {
+    let home = Home::new();
+    home.write("cluster.yml", case("valid/misspelled.yml"));
+    insta::assert_snapshot!("nodes_unknown_keys", home.types("nodes"));
+}
+
+#[test]
+fn nodes_of_a_file_that_is_not_valid() {
+    let home = Home::new();
+    home.write("cluster.yml", case("invalid/role-unknown.yml"));
+    insta::assert_snapshot!(home.types("nodes"));
+}
+
+#[test]
+fn nodes_from_stdin() {
+    let home = Home::new();
+    insta::assert_snapshot!("nodes_stdin", home.feeds(MINIMAL, "nodes -c -"));
+    insta::assert_snapshot!("nodes_stdin_not_valid", home.feeds("nodes: []\n", "nodes -c -"));
+}
+
+#[test]
+fn files_that_are_none() {
+    let home = Home::new();
+    fs::create_dir(home.path("folder")).unwrap();
+    home.write("latin1.yml", b"cluster_name: caf\xe9\n");
+    home.write("bomb.yml", case("invalid/alias-bomb.yml"));
+    let made = Command::new("mkfifo").arg(home.path("pipe")).status().unwrap();
+    assert!(made.success());
+    let shown = ["missing.yml", "folder", "pipe", "latin1.yml", "bomb.yml"]
+        .map(|name| home.types(&format!("nodes -c {name}")))
+        .join("\n");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn a_file_of_100_megabytes_is_not_read() {
+    let home = Home::new();
+    File::create(home.path("junk")).unwrap().set_len(100_000_000).unwrap();
+    let began = Instant::now();
+    let shown = home.types("nodes -c junk");
+    // It takes milliseconds; the bound is for a busy machine, and reading the file as YAML would take far longer.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn patterns_and_jumps_that_mean_nothing() {
+    let home = Home::with_cluster();
+    let lines = ["nodes -n w-9", "nodes -n role=master", "nodes -n [a", "nodes --jump a@@b:99999"];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+}
+
+#[test]
+fn plan_needs_a_method_that_is_built() {
+    let home = Home::with_cluster();
+    let lines = ["plan", "plan --via direct", "plan --via rke", "plan --via rancher"];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+}
+
+#[test]
+fn apply_asks_and_nobody_can_answer() {
+    insta::assert_snapshot!(Home::with_cluster().types("apply --via manual"));
+}
+
+#[test]
+fn apply_of_a_plan_takes_no_options_that_shape_one() {
+    insta::assert_snapshot!(Home::with_cluster().types("apply --plan prod.plan --force"));
+}
+
+#[test]
+fn apply_of_files_that_are_no_plan() {
+    let home = Home::with_cluster();
+    home.write("text.plan", "not a plan");
+    let lines = ["apply --yes --plan missing.plan", "apply --yes --plan text.plan"];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+}
+
+#[test]
+fn forms_that_are_those_of_a_plan_alone() {
+    let home = Home::with_cluster();
+    insta::assert_snapshot!(["check -o markdown", "nodes -o shell"].map(|line| home.types(line)).join("\n"));
+}
+
+#[test]
+fn runs_where_there_are_none() {
+    let home = Home::with_cluster();
+    let lines = ["runs", "runs -o json", "runs 7f3a"];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+}
+
+#[test]
+fn options_out_of_range() {
+    let home = Home::with_cluster();
+    let lines = ["check --parallel 0", "check --connect-timeout 10", "plan --max-unavailable 0%"];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+}
