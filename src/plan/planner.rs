@@ -76,7 +76,6 @@ impl<'a> Draft<'a> {
         let touches_control_plane = self.policy.procedure != Procedure::Restart;
         for node in &self.facts.nodes {
             if !self.is_selected(&node.name) {
-                self.name_left_out(node);
                 continue;
             }
             if let Err(unseen) = &node.result {
@@ -116,16 +115,16 @@ impl<'a> Draft<'a> {
     }
 
     /// A rotation renews the files of every node; a worker that `-n` leaves out is not restarted onto them.
-    fn name_left_out(&mut self, node: &NodeFacts) {
-        if self.policy.procedure == Procedure::Rotate && node.is_worker_only() {
-            let message =
-                "`-n` leaves it out: it may get new certificates all the same, and keep using the old ones";
-            self.findings.push(
-                Finding::warning("worker-left-out", message)
-                    .on(&node.name)
-                    .hint(format!("`certroll plan restart -n {}` later", node.name)),
-            );
-        }
+    fn name_left_out(&mut self) {
+        let workers = self.facts.nodes.iter().filter(|node| node.is_worker_only());
+        let left_out: Vec<_> = workers.filter(|node| !self.is_selected(&node.name)).collect();
+        let message =
+            "`-n` leaves it out: it may get new certificates all the same, and keep using the old ones";
+        self.findings.extend(left_out.into_iter().map(|node| {
+            Finding::warning("worker-left-out", message)
+                .on(&node.name)
+                .hint(format!("`certroll plan restart -n {}` later", node.name))
+        }));
     }
 
     /// Certificates of etcd and the control plane are made for all of their nodes or for none.
@@ -153,6 +152,7 @@ impl<'a> Draft<'a> {
             return;
         }
         self.refuse_expired_authority();
+        self.name_left_out();
         let scope = self.scope();
         self.stages.push(preflight(&scope));
         self.stages.push(backup(&scope));

@@ -105,7 +105,7 @@ impl Repair {
         let present = names.iter().filter_map(|file| seen.file(Location::Tmp, &file.file_name));
         for file in present {
             let cause = match &file.content {
-                _ if file.size == 0 => "it is empty".to_owned(),
+                Content::Key(_) if file.size == 0 => "it is empty".to_owned(),
                 Content::Certificate(Err(error)) => error.to_string(),
                 _ => continue,
             };

@@ -1,12 +1,12 @@
 //! The planner against clusters as the real rke left them: what is planned, and what forbids it.
-#![expect(clippy::unwrap_used, reason = "a case that is not as it should be fails its test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a case that is not as it should be fails its test")]
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use certroll::facts::{Facts, NodeFacts, Unseen};
 use certroll::inventory::{MaxUnavailable, NodeName, Role};
-use certroll::plan::{Action, Plan, Policy, Procedure, Renewal, Via, check, plan};
+use certroll::plan::{Action, Plan, Policy, Procedure, Renewal, Via, basis, check, moved, plan};
 use jiff::SignedDuration;
 
 use crate::golden::Golden;
@@ -206,6 +206,75 @@ fn an_etcd_node_is_given_what_its_ssl_never_holds() {
         "the plan names who gains the CA's key"
     );
     insta::assert_snapshot!(outline(&plan));
+}
+
+#[test]
+fn a_bundle_file_that_holds_nothing_is_a_blocker() {
+    let golden = Golden::read(LEGACY);
+    let mut facts = golden.facts();
+    let Ok(seen) = &mut facts.nodes[0].result else { panic!("n1 was seen") };
+    let file =
+        seen.files.iter_mut().find(|file| file.path.ends_with("/.tmp/kube-scheduler-key.pem")).unwrap();
+    file.size = 0;
+    let plan = planned(&golden, &facts, &policy(&golden, Procedure::Repair));
+    let codes: Vec<&str> = plan.blockers.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["bundle-file-unreadable"]);
+}
+
+/// rke gives up on a bundle without a kubecfg file; a cluster's nodes hold the same ones.
+#[test]
+fn a_kubecfg_file_comes_from_the_node_that_has_it() {
+    let golden = Golden::read(LEGACY)
+        .without(&["n1"], |path| path.ends_with("kubecfg-kube-scheduler.yaml"))
+        .without(&["n2"], |path| path == ".tmp/kubecfg-kube-scheduler.yaml");
+    let plan = repair(&golden);
+    assert_eq!(plan.blockers, [], "{}", outline(&plan));
+    let brought = plan.steps().any(|step| {
+        matches!(&step.action, Action::BringFiles { copies, .. } if copies.iter().any(|copy| copy.destination.ends_with("/.tmp/kubecfg-kube-scheduler.yaml")))
+            && step.node.as_ref().is_some_and(|node| node.as_str() == "n1")
+    });
+    assert!(brought, "{}", outline(&plan));
+}
+
+/// An agent that cannot connect restarts for ever, under a new name each time.
+#[test]
+fn a_new_pod_of_the_rancher_agent_moves_nothing() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let with_agent = |name: &str| {
+        let mut facts = golden.facts();
+        let Ok(seen) = &mut facts.nodes[3].result else { panic!("n4 was seen") };
+        let mut agent = seen.container("kubelet").unwrap().clone();
+        agent.name = format!("k8s_agent_cattle-node-agent-{name}");
+        seen.containers.push(agent);
+        basis(&golden.inventory, &facts)
+    };
+    assert_eq!(
+        moved(&with_agent("abcde_cattle-system_1_0"), &with_agent("abcde_cattle-system_1_7")),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_selection_without_work_leaves_nothing_unhandled() {
+    let golden = Golden::read(MODERN);
+    let mut policy = policy(&golden, Procedure::Rotate);
+    policy.selected = Some(vec![NodeName::new("n1"), NodeName::new("n2"), NodeName::new("n3")]);
+    let healthy = planned(&golden, &golden.facts(), &policy);
+    assert_eq!(healthy.not_handled, []);
+    policy.renewal = Renewal::All;
+    let forced = planned(&golden, &golden.facts(), &policy);
+    let names: Vec<&str> = forced.not_handled.iter().map(|node| node.node.as_str()).collect();
+    assert_eq!(names, ["n4", "n5"]);
+}
+
+/// `repair` plans nothing where `-n` says no, and the checker has nothing to say.
+#[test]
+fn a_selection_of_workers_is_refused_without_a_defect() {
+    let golden = Golden::read(LEGACY).without(&CONTROL_PLANE, is_copy_of_the_authority).days_later(368);
+    let mut policy = policy(&golden, Procedure::Rotate);
+    policy.selected = Some(vec![NodeName::new("n4")]);
+    let plan = planned(&golden, &golden.facts(), &policy);
+    assert!(plan.blockers.iter().any(|finding| finding.code == "selection-splits-cluster"));
 }
 
 fn unreachable(node: &NodeFacts) -> NodeFacts {
