@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the built program is started, on files made for it")]
 #![expect(clippy::unwrap_used, reason = "a program that does not start fails its test")]
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ impl Home {
         for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
             let text = String::from_utf8(bytes).unwrap();
             if !text.is_empty() {
-                shown.push_str(&format!("--- {name}\n{text}"));
+                write!(shown, "--- {name}\n{text}").unwrap();
             }
         }
         shown.replace(&self.0.path().display().to_string(), "~")

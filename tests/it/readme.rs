@@ -45,9 +45,8 @@ fn its_commands_are_understood() {
 fn its_inventory_is_valid() {
     let readme = readme();
     let block = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let text: String =
-        block.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap_or(line))).collect();
-    let parsed = Inventory::parse(&text, "README.md").unwrap();
+    let lines: Vec<&str> = block.lines().map(|line| line.strip_prefix("   ").unwrap_or(line)).collect();
+    let parsed = Inventory::parse(&lines.join("\n"), "README.md").unwrap();
     assert_eq!(parsed.inventory.nodes.len(), 2);
     assert!(
         parsed.findings.iter().all(|finding| !finding.message.contains("not a key")),
