@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::event::{EventKind, Outcome, RunOutcome, RunState, StageOutline};
-use crate::facts::Facts;
+use crate::facts::{Facts, LockHolder};
 use crate::gather::Gatherer;
 use crate::inventory::NodeName;
 use crate::journal::{Journal, JournalError};
@@ -80,10 +80,8 @@ impl Operator {
 
 /// All that a run needs beside its plan.
 pub struct Run {
-    /// The run's name.
-    pub name: String,
-    /// The bastion's user and host.
-    pub owner: String,
+    /// Who holds the lock: this run.
+    pub holder: LockHolder,
     /// What is carried out.
     pub plan: Plan,
     /// What the plan was made from.
@@ -142,8 +140,8 @@ impl StepError {
 
 /// Carries a plan out and returns what came of it; every event is in the journal before `listen` hears of it.
 ///
-/// The lock is the caller's: it must be held while this runs. An error means that the journal cannot be written any more, and
-/// that nothing was begun after that.
+/// The lock must be held; it is given back at the end, whatever came of the run. An error means that the journal cannot be
+/// written any more, and that nothing was begun after that. Dropping the future cuts running steps off, and the lock stays.
 pub async fn execute(
     run: &Run,
     journal: Journal,
@@ -158,19 +156,29 @@ pub async fn execute(
         failed: AtomicBool::new(false),
     };
     recorder.record(EventKind::RunStarted {
-        run: run.name.clone(),
+        run: run.holder.run.clone(),
         cluster: run.plan.cluster.clone(),
-        owner: run.owner.clone(),
+        owner: run.holder.owner.clone(),
         stages: StageOutline::of(&run.plan),
     })?;
     recorder.record(EventKind::LockTaken { nodes: run.plan.lock_nodes.clone() })?;
-    for stage in &run.plan.stages {
-        execution.run_stage(stage).await?;
-    }
+    let result = execution.run_stages().await;
+    let kept = lock::release(&run.gatherer, &run.facts, &run.plan.lock_nodes, &run.holder).await;
+    result?;
+    let nodes = run.plan.lock_nodes.iter().filter(|node| !kept.contains(node)).cloned().collect();
+    recorder.record(EventKind::LockReleased { nodes })?;
     execution.finish()
 }
 
 impl Execution<'_> {
+    /// Runs the stages, one after the other.
+    async fn run_stages(&self) -> Result<(), JournalError> {
+        for stage in &self.run.plan.stages {
+            self.run_stage(stage).await?;
+        }
+        Ok(())
+    }
+
     /// Runs a stage: the steps of a node one after the other, as many nodes side by side as the plan says.
     async fn run_stage(&self, stage: &Stage) -> Result<(), JournalError> {
         let begins = !self.is_stopping();
@@ -264,7 +272,7 @@ impl Execution<'_> {
             (_, _, _) if self.run.operator.is_cancelled() => (RunOutcome::Cancelled, 130),
             _ => (RunOutcome::Failed, 1),
         };
-        let run = self.run.name.clone();
+        let run = self.run.holder.run.clone();
         self.recorder.record(EventKind::RunFinished { run, outcome, done, failed, not_run, exit_status })?;
         Ok(self.recorder.state())
     }

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, RunState};
@@ -161,6 +161,13 @@ impl ClusterFolder {
         self.0.join(run)
     }
 
+    /// Returns a name for a run that begins now: two runs of one second get two names.
+    pub fn free_name(&self, start: Timestamp, plan: &Plan) -> String {
+        let seconds = (0..).map(|seconds| start + SignedDuration::from_secs(seconds));
+        let mut names = seconds.map(|moment| run_name(moment, plan));
+        names.find(|name| !self.run(name).exists()).unwrap_or_else(|| run_name(start, plan))
+    }
+
     /// Returns the names of all runs, newest first.
     pub fn runs(&self) -> Vec<String> {
         let mut runs = names(&self.0);
@@ -196,16 +203,18 @@ pub struct RecordedRun {
     pub state: RunState,
 }
 
-/// Reads every run of some folders, newest first.
-pub fn read_runs(folders: &[ClusterFolder]) -> Result<Vec<RecordedRun>, JournalError> {
+/// Reads every run of some folders, newest first, and returns beside them why some could not be read.
+pub fn read_runs(folders: &[ClusterFolder]) -> (Vec<RecordedRun>, Vec<JournalError>) {
     let mut runs = Vec::new();
-    for folder in folders {
-        for name in folder.runs() {
-            runs.push(read_run(&folder.run(&name))?);
+    let mut damaged = Vec::new();
+    for path in folders.iter().flat_map(|folder| folder.runs().into_iter().map(|name| folder.run(&name))) {
+        match read_run(&path) {
+            Ok(run) => runs.push(run),
+            Err(error) => damaged.push(error),
         }
     }
     runs.sort_by(|left, right| right.state.run.cmp(&left.state.run));
-    Ok(runs)
+    (runs, damaged)
 }
 
 /// Reads one run back.
@@ -219,12 +228,13 @@ pub fn read_run(folder: &Path) -> Result<RecordedRun, JournalError> {
 pub fn read_events(path: &Path) -> Result<Vec<Event>, JournalError> {
     let text = fs::read(path).map_err(io_error("reading", path))?;
     let whole = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-    let parse = |line: &[u8]| {
-        serde_json::from_slice::<Line>(line)
-            .map(|line| line.event)
-            .map_err(|source| JournalError::Format { path: path.to_owned(), source })
+    // A kind of event that a later certroll wrote is skipped; what is no JSON at all is damage.
+    let parse = |line: &[u8]| match serde_json::from_slice::<Line>(line) {
+        Ok(line) => Some(Ok(line.event)),
+        Err(_) if serde_json::from_slice::<serde_json::Value>(line).is_ok() => None,
+        Err(source) => Some(Err(JournalError::Format { path: path.to_owned(), source })),
     };
-    whole.map(parse).collect()
+    whole.filter_map(parse).collect()
 }
 
 /// Finds the one run that a part of a name means.

@@ -14,7 +14,7 @@ use crate::execute::{LockError, Operator, Run, execute, release_lock, take_lock}
 use crate::facts::probe::KeyReading;
 use crate::facts::{Facts, LockHolder};
 use crate::inventory::NodeName;
-use crate::journal::{ClusterFolder, Journal, load_plan, run_name};
+use crate::journal::{ClusterFolder, Journal, load_plan};
 use crate::plan::{PLAN_VERSION, Via, basis, check, moved};
 use crate::report;
 use crate::report::AnswerBy;
@@ -29,13 +29,6 @@ pub(super) async fn run(
     terminal: &Terminal,
     arguments: &ApplyArguments,
 ) -> Result<u8, Failure> {
-    if !arguments.yes && !terminal.can_ask() {
-        return Err(Failure::message(
-            REFUSED,
-            "nothing is carried out without a yes, and there is no terminal to ask on",
-        )
-        .hint("review what `certroll plan` shows, then give --yes".to_owned()));
-    }
     let planned = match &arguments.plan {
         Some(path) => load(settings, terminal, arguments, path).await?,
         None => make(settings, terminal, (&arguments.options, &arguments.rancher)).await?,
@@ -57,11 +50,16 @@ pub(super) async fn run(
     if !arguments.yes {
         confirm(terminal)?;
     }
-    carry_out(settings, terminal, arguments, planned).await
+    carry_out(settings, terminal, planned).await
 }
 
 /// Asks whether the plan may be carried out.
 fn confirm(terminal: &Terminal) -> Result<(), Failure> {
+    if !terminal.can_ask() {
+        let message = "nothing is carried out without a yes, and there is no terminal to ask on";
+        return Err(Failure::message(REFUSED, message)
+            .hint("review what `certroll plan` shows, then give --yes".to_owned()));
+    }
     match terminal.ask("\nCarry out this plan? Only `yes` is taken for a yes:").as_deref() {
         Some("yes") => Ok(()),
         _ => Err(Failure::message(CANCELLED, "not carried out; nothing was changed")),
@@ -99,41 +97,33 @@ async fn load(
     }
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
     plan.blockers.extend(check(&plan, &facts));
-    Ok(Planned { loaded, facts, gatherer, rancher, plan })
+    Ok(Planned { break_lock: arguments.options.break_lock.clone(), loaded, facts, gatherer, rancher, plan })
 }
 
 /// Takes the lock, runs, and gives the lock back whatever came of it.
-async fn carry_out(
-    settings: &Settings,
-    terminal: &Terminal,
-    arguments: &ApplyArguments,
-    planned: Planned,
-) -> Result<u8, Failure> {
-    let Planned { facts, gatherer, rancher, plan, .. } = planned;
+async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -> Result<u8, Failure> {
+    let Planned { break_lock, facts, gatherer, rancher, plan, .. } = planned;
     let started_at = settings.clock.now();
-    let name = run_name(started_at, &plan);
     let Some(kube_ca) = plan.kube_ca.clone() else {
         return Err(Failure::message(REFUSED, "the cluster shows no kube-ca; nothing was changed"));
     };
-    let owner = settings.owner();
+    let cluster = ClusterFolder::new(&settings.state_folder, &plan.cluster, &kube_ca);
+    let name = cluster.free_name(started_at, &plan);
     let holder = LockHolder {
         run: name.clone(),
-        owner: owner.clone(),
+        owner: settings.owner(),
         pid: std::process::id(),
         since: started_at.to_string(),
     };
-    let break_lock = arguments.options.break_lock.as_deref();
-    take_lock(&gatherer, &facts, &plan.lock_nodes, &holder, break_lock).await.map_err(refused)?;
+    take_lock(&gatherer, &facts, &plan.lock_nodes, &holder, break_lock.as_deref()).await.map_err(refused)?;
 
-    let folder = ClusterFolder::new(&settings.state_folder, &plan.cluster, &kube_ca).run(&name);
-    let lock_nodes = plan.lock_nodes.clone();
+    let folder = cluster.run(&name);
     let directories = directories(&facts);
     let result = match Journal::create(&folder, &plan) {
         Ok(journal) => {
             let operator = Arc::new(Operator::default());
             let run = Run {
-                name: name.clone(),
-                owner,
+                holder: holder.clone(),
                 plan,
                 facts: facts.clone(),
                 gatherer: gatherer.clone(),
@@ -145,14 +135,11 @@ async fn carry_out(
             let state = watch(settings, terminal, &run, journal, &operator).await;
             state.map(|state| (state, run.plan))
         }
-        Err(error) => Err(Failure::new(FAILED, error)),
+        Err(error) => {
+            release_lock(&gatherer, &facts, &plan.lock_nodes, &holder).await;
+            Err(Failure::new(FAILED, error))
+        }
     };
-    let kept = release_lock(&gatherer, &facts, &lock_nodes, &holder).await;
-    for node in kept {
-        terminal.tell(&format!(
-            "warning: the lock on {node} could not be given back; the next run needs `--break-lock {name}`"
-        ));
-    }
     let (state, plan) = result?;
     if !terminal.is_json() {
         terminal.print(&report::summary::summary(&state, &plan, &directories));
@@ -175,12 +162,19 @@ async fn watch(
     let ticking = tick(settings, Arc::clone(&view));
     let state = tokio::select! {
         state = execute(run, journal, &mut listen) => state,
-        () = hearing => return Err(Failure::message(CANCELLED, "stopped at once; running steps were cut off")
-            .hint(format!("`certroll check` shows what the nodes have; the lock stays until `--break-lock {}`", run.name))),
+        () = hearing => {
+            finish(&view);
+            return Err(Failure::message(CANCELLED, "stopped at once; running steps were cut off, and commands may still run on nodes")
+                .hint(format!("`certroll check` shows what the nodes have; the lock stays until `--break-lock {}`", run.holder.run)));
+        }
         () = ticking => return Err(Failure::message(FAILED, "the clock of the bars has stopped")),
     };
-    view.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    finish(&view);
     state.map_err(|error| Failure::new(FAILED, error))
+}
+
+fn finish(view: &Mutex<View>) {
+    view.lock().unwrap_or_else(PoisonError::into_inner).finish();
 }
 
 /// Draws the bars anew from time to time; never returns.

@@ -10,13 +10,15 @@ use super::failure::{FAILED, Failure, USAGE, WORRYING};
 use super::settings::Settings;
 use super::terminal::{Terminal, stop_wanted};
 use crate::inventory::{Inventory, NodeName, Parsed, Role};
+use crate::journal::{ClusterFolder, read_runs};
+use crate::plan::StageName;
 use crate::sim::{Fleet, FleetOptions, Layout, RancherOptions, SimError};
 
 /// The cluster of a demo without `--config`: what most people who need certroll have.
 const CLUSTER: &str = include_str!("demo/cluster.yml");
 
-/// How long the simulated operator takes to find the button.
-const OPERATOR_DELAY: Duration = Duration::from_secs(2);
+/// How often the simulated operator looks whether it is asked.
+const OPERATOR_DELAY: Duration = Duration::from_secs(1);
 
 /// The exit status of a rehearsed command.
 type Status = u8;
@@ -32,6 +34,11 @@ pub(super) async fn run(
             .hint("use --via rancher or --via manual".to_owned()));
     }
     let inventory = inventory(settings)?;
+    if !inventory.external_etcd_urls.is_empty() {
+        return Err(Failure::usage(
+            "the simulated fleet has no external etcd: give a cluster.yml with nodes of role etcd",
+        ));
+    }
     let folder = tempfile::Builder::new()
         .prefix("certroll-demo-")
         .permissions(Permissions::from_mode(0o700))
@@ -40,7 +47,8 @@ pub(super) async fn run(
     let mut options = FleetOptions::new(&inventory, Layout::LegacyExpired, settings.clock.now());
     options.rancher = Some(rancher(&inventory));
     let fleet = Fleet::start(options, folder.path()).await.map_err(failure)?;
-    let rehearsal = Rehearsal { terminal, fleet: &fleet, folder: folder.path() };
+    let rehearsal =
+        Rehearsal { terminal, fleet: &fleet, folder: folder.path(), cluster: inventory.cluster_name.clone() };
     if arguments.serve {
         return rehearsal.serve().await;
     }
@@ -72,6 +80,7 @@ struct Rehearsal<'a> {
     terminal: &'a Terminal,
     fleet: &'a Fleet,
     folder: &'a Path,
+    cluster: String,
 }
 
 impl Rehearsal<'_> {
@@ -88,13 +97,11 @@ impl Rehearsal<'_> {
         let applied = match via {
             "manual" => {
                 let operator = async {
-                    tokio::time::sleep(OPERATOR_DELAY).await;
+                    self.until_asked().await;
                     self.say("(the simulated operator rotates the certificates in Rancher)");
                     self.fleet.operator_rotates().await.map_err(failure)
                 };
-                let (applied, operated) = tokio::join!(self.command(&apply), operator);
-                operated?;
-                applied?
+                tokio::try_join!(self.command(&apply), operator)?.0
             }
             _ => self.command(&apply).await?,
         };
@@ -104,6 +111,17 @@ impl Rehearsal<'_> {
         self.command(&["runs"]).await?;
         self.say("\nThat was the whole procedure, with the real pipeline over real SSH and TLS. With your own cluster.yml:\n  certroll check -c cluster.yml\n  certroll plan -c cluster.yml --via manual");
         Ok(0)
+    }
+
+    /// Waits until the run asks its operator to rotate, as its journal tells.
+    async fn until_asked(&self) {
+        let is_asked = || {
+            let folders = ClusterFolder::of_cluster(&self.folder.join("state"), &self.cluster);
+            read_runs(&folders).0.iter().any(|run| run.state.has_begun(StageName::Rotate))
+        };
+        while !is_asked() {
+            tokio::time::sleep(OPERATOR_DELAY).await;
+        }
     }
 
     /// Runs one command line against the fleet.

@@ -28,6 +28,8 @@ const OPERATOR_WAIT: Duration = Duration::from_mins(60);
 
 /// A plan with all that it was made from and that carries it out.
 pub(super) struct Planned {
+    /// The run whose lock may be taken away, by its whole name.
+    pub(super) break_lock: Option<String>,
     pub(super) loaded: Loaded,
     pub(super) facts: Facts,
     pub(super) gatherer: Gatherer,
@@ -131,11 +133,12 @@ pub(super) async fn make(
     };
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_to_look_at(&loaded, procedure), terminal).await;
-    let policy = policy(settings, options, &loaded, via, target);
+    let mut policy = policy(settings, options, &loaded, via, target);
+    policy.break_lock = options.break_lock.as_deref().map(|part| lock_to_break(&facts, part)).transpose()?;
     let mut plan = plan(&loaded.inventory, &facts, &policy);
     plan.blockers.extend(check(&plan, &facts));
     plan.findings.extend(loaded.findings_for(terminal));
-    Ok(Planned { loaded, facts, gatherer, rancher, plan })
+    Ok(Planned { break_lock: policy.break_lock, loaded, facts, gatherer, rancher, plan })
 }
 
 fn known((rancher, target): (Rancher, RancherTarget)) -> (Option<Rancher>, Option<RancherTarget>) {
@@ -158,6 +161,23 @@ fn procedure(options: &PlanOptions) -> Procedure {
         None | Some(ProcedureName::Rotate) => Procedure::Rotate,
         Some(ProcedureName::Repair) => Procedure::Repair,
         Some(ProcedureName::Restart) => Procedure::Restart,
+    }
+}
+
+/// Returns the run whose lock is meant by a part of its name, as every command takes one.
+fn lock_to_break(facts: &Facts, part: &str) -> Result<String, Failure> {
+    let mut runs: Vec<&str> = facts
+        .seen()
+        .filter_map(|(_, seen)| seen.lock.as_ref())
+        .map(|holder| holder.run.as_str())
+        .filter(|run| run.contains(part))
+        .collect();
+    runs.sort_unstable();
+    runs.dedup();
+    match runs.as_slice() {
+        [] => Ok(part.to_owned()),
+        [run] => Ok((*run).to_owned()),
+        runs => Err(Failure::usage(format!("more than one lock matches `{part}`: {}", runs.join(", ")))),
     }
 }
 
@@ -216,7 +236,7 @@ fn policy(
         selected: loaded.selected.clone(),
         rancher,
         wait: options.wait.unwrap_or(default_wait),
-        break_lock: options.break_lock.clone(),
+        break_lock: None,
         now: settings.clock.now(),
     }
 }

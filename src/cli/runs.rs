@@ -13,7 +13,10 @@ pub(super) fn run(
 ) -> Result<u8, Failure> {
     let loaded = settings.load()?;
     let folders = ClusterFolder::of_cluster(&settings.state_folder, &loaded.inventory.cluster_name);
-    let runs = read_runs(&folders).map_err(|error| Failure::new(FAILED, error))?;
+    let (runs, damaged) = read_runs(&folders);
+    for error in damaged {
+        terminal.tell(&format!("warning: a run is left out: {:#}", anyhow::Error::from(error)));
+    }
     match &arguments.run {
         None => list(terminal, runs),
         Some(part) => {

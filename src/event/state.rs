@@ -94,6 +94,11 @@ impl RunState {
         self.steps.iter().filter(move |step| step.stage == stage)
     }
 
+    /// Returns whether a step of a stage has begun.
+    pub fn has_begun(&self, stage: StageName) -> bool {
+        self.steps_of(stage).any(|step| step.started_at.is_some())
+    }
+
     /// Returns how many steps ended well, failed, and were not run.
     pub fn counts(&self) -> (usize, usize, usize) {
         let count = |wanted: fn(&Outcome) -> bool| {

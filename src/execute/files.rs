@@ -1,6 +1,6 @@
 use std::io::Read as _;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use super::step::{Place, Seat};
@@ -119,7 +119,8 @@ impl Execution<'_> {
 
     /// Sends files to the node of a step.
     async fn deliver(&self, place: &Place<'_>, parcels: &[Parcel]) -> Result<Outcome, StepError> {
-        let archive = pack(parcels).map_err(|error| StepError::new(error.to_string()))?;
+        let archive =
+            pack(parcels, self.run.clock.now()).map_err(|error| StepError::new(error.to_string()))?;
         let printed = self.run_commands(place, Some(archive)).await?;
         self.added(place, &printed).await
     }
@@ -180,7 +181,7 @@ fn file_name(path: &str) -> &str {
 }
 
 /// Returns an archive of files that root alone may read.
-fn pack(parcels: &[Parcel]) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn pack(parcels: &[Parcel], written_at: Timestamp) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // The whole buffer is reserved at once: one that grows would leave copies of keys behind.
     let size: usize = parcels.iter().map(|(_, content)| content.len() + 2048).sum();
     let mut archive = tar::Builder::new(WipedWriter(Zeroizing::new(Vec::with_capacity(size + 4096))));
@@ -189,6 +190,7 @@ fn pack(parcels: &[Parcel]) -> std::io::Result<Zeroizing<Vec<u8>>> {
         header.set_mode(0o600);
         header.set_uid(0);
         header.set_gid(0);
+        header.set_mtime(u64::try_from(written_at.as_second()).unwrap_or_default());
         header.set_size(content.len() as u64);
         archive.append_data(&mut header, name, content.as_slice())?;
     }

@@ -50,7 +50,7 @@ impl Execution<'_> {
         Ok(Outcome::Done { message: format!("{} restarted and healthy", needy.join(" and ")) })
     }
 
-    /// Returns the containers that need a restart, after the node's own agent had its time.
+    /// Returns the containers that need a restart, after whoever rotated had its time.
     async fn needy(
         &self,
         place: &Place<'_>,
@@ -75,7 +75,7 @@ impl Execution<'_> {
                 return match old {
                     Ok(()) => Ok(needy.into_iter().map(|(container, _)| container).collect()),
                     Err(reason) => Err(StepError::new(format!("{reason}, after {} s", began.elapsed().as_secs()))
-                        .hint("is the Rancher agent of this node connected? `docker logs` of cattle-node-agent and share-mnt tell")),
+                        .hint("is this node's Rancher agent connected? `docker logs` of cattle-node-agent and share-mnt tell")),
                 };
             }
             let waits_for = match (&old, needy.first()) {
@@ -86,7 +86,7 @@ impl Execution<'_> {
             let left = limit.saturating_sub(began.elapsed()).as_secs();
             self.progress(
                 place.turn,
-                format!("waiting for the node's own agent, at most {left} s: {waits_for}"),
+                format!("left to happen by itself, at most {left} s more: {waits_for}"),
             );
             self.run.operator.wait_unless_cancelled(poll_interval(limit)).await;
         }

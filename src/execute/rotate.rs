@@ -10,13 +10,29 @@ use crate::event::{EventKind, Outcome};
 use crate::inventory::Node;
 use crate::pki::Service;
 use crate::plan::CertificateBefore;
-use crate::rancher::{RancherError, Rotation, rotation_state};
+use crate::rancher::{Client, RancherError, Rotation, RotationFlag, rotation_state};
 
 /// How often Rancher is asked how far it is.
 const RANCHER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the nodes are looked at while the operator rotates.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A wait for Rancher.
+#[derive(Clone, Copy)]
+struct Waiting<'a> {
+    turn: Turn<'a>,
+    client: &'a Client,
+    cluster_id: &'a str,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+/// Returns whether a rotation that Rancher has to do already renews what is wanted; an empty name stands for all services.
+fn covers(flag: &RotationFlag, wanted: Option<Service>) -> bool {
+    let all = flag.services.iter().all(String::is_empty);
+    all || wanted.is_some_and(|wanted| flag.services.iter().any(|service| service == wanted.as_str()))
+}
 
 impl Execution<'_> {
     /// Has Rancher rotate, and waits until it says that it is done.
@@ -31,21 +47,28 @@ impl Execution<'_> {
             return Err(StepError::new("Rancher is not known"));
         };
         let began = Instant::now();
-        let deadline = began + timeout;
-        let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
-        if cluster.rotation_flag.is_some() {
+        let waiting = Waiting { turn, client, cluster_id, timeout, deadline: began + timeout };
+        let cluster = self.persist(turn, waiting.deadline, || client.cluster(cluster_id)).await?;
+        let pending = cluster.rotation_flag.as_ref();
+        if pending.is_some() {
             self.progress(turn, "Rancher has a rotation to do already: waiting for that one");
-        } else {
-            client.rotate_certificates(&cluster, service).await.map_err(|error| step_error(&error))?;
+            self.wait_for_rancher(&waiting).await?;
         }
+        if !pending.is_some_and(|flag| covers(flag, service)) {
+            client.rotate_certificates(&cluster, service).await.map_err(|error| step_error(&error))?;
+            self.wait_for_rancher(&waiting).await?;
+        }
+        Ok(Outcome::Done { message: format!("Rancher is done after {} s", began.elapsed().as_secs()) })
+    }
+
+    /// Waits until Rancher says that it is done.
+    async fn wait_for_rancher(&self, waiting: &Waiting<'_>) -> Result<(), StepError> {
+        let Waiting { turn, client, cluster_id, timeout, deadline } = *waiting;
         let mut last = String::new();
         loop {
             let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
             let message = match rotation_state(&cluster) {
-                Rotation::Finished => {
-                    let message = format!("Rancher is done after {} s", began.elapsed().as_secs());
-                    return Ok(Outcome::Done { message });
-                }
+                Rotation::Finished => return Ok(()),
                 Rotation::Running { message } => format!("Rancher: {message}"),
                 Rotation::Failing { message } => format!("Rancher failed and tries again: {message}"),
                 Rotation::Idle => format!("Rancher: the cluster is {}", cluster.state),

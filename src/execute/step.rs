@@ -32,6 +32,7 @@ pub(super) struct Turn<'a> {
 }
 
 /// A step with what it needs of its node.
+#[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) turn: Turn<'a>,
     pub(super) node: &'a Node,
@@ -73,7 +74,8 @@ impl Execution<'_> {
             Action::Preflight => self.preflight(place).await,
             Action::Backup => {
                 self.run_commands(place, None).await?;
-                let folder = format!("{}/.certroll/{}", place.planned.kubernetes_directory, self.run.name);
+                let folder =
+                    format!("{}/.certroll/{}", place.planned.kubernetes_directory, self.run.holder.run);
                 Ok(Outcome::Done { message: format!("saved and compared: {folder}/backup.tar") })
             }
             Action::CopyFiles { .. } => self.copy_files(place).await,
@@ -150,7 +152,7 @@ impl Execution<'_> {
 
     /// Runs one command as root on the node of a step, with the run's name in its environment.
     pub(super) async fn run_command(&self, place: &Place<'_>, command: Command) -> Result<String, StepError> {
-        let script = format!("{RUN_VARIABLE}={}\n{}", self.run.name, command.script);
+        let script = format!("{RUN_VARIABLE}={}\n{}", self.run.holder.run, command.script);
         let command = Command { script, ..command };
         let output = place
             .session

@@ -3,7 +3,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::step::{Place, poll_interval};
+use super::step::{Place, Seat, poll_interval};
 use super::{Execution, StepError};
 use crate::event::Outcome;
 use crate::facts::{Facts, Observation, Thresholds, assess};
@@ -53,18 +53,33 @@ impl Execution<'_> {
     ) -> Result<(), StepError> {
         let began = Instant::now();
         loop {
-            let observation = self.observe(place).await?;
-            let Err(reason) = holds(&observation) else { return Ok(()) };
+            let looked = self.look_again(place).await;
+            let (reason, hint) = match looked.map(|observation| holds(&observation)) {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(reason)) => (reason, None),
+                Err(StepError { error, hint }) => (error, hint),
+            };
             if began.elapsed() >= timeout || self.run.operator.is_cancelled() {
                 let waited = began.elapsed().as_secs();
-                return Err(StepError::new(format!("{reason}, after {waited} s")).hint(format!(
-                    "`certroll check -n {}` shows all that is known of the node",
-                    place.node.name
-                )));
+                let check =
+                    format!("`certroll check -n {}` shows all that is known of the node", place.node.name);
+                return Err(StepError::new(format!("{reason}, after {waited} s")).hint(hint.unwrap_or(check)));
             }
             self.progress(place.turn, format!("waiting: {reason}"));
             self.run.operator.wait_unless_cancelled(poll_interval(timeout)).await;
         }
+    }
+
+    /// Looks at a node, over a new connection where the old one has dropped.
+    async fn look_again(&self, place: &Place<'_>) -> Result<Observation, StepError> {
+        if !place.session.is_closed() {
+            return self.observe(place).await;
+        }
+        let mut seat = Seat::default();
+        let session = self.session(place.node, &mut seat).await?;
+        let observation = self.observe(&Place { session: &session, ..*place }).await;
+        seat.close().await;
+        observation
     }
 
     /// Returns the first thing that is wrong with a node.

@@ -299,10 +299,13 @@ fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Obs
             _ => "started before their certificates were written: they still use the old ones",
         };
         let message = format!("{} {rest}", stale.join(" and "));
-        findings.push(
-            Finding::error("container-stale", message)
-                .hint("`certroll plan restart` shows the restarts that mend it"),
-        );
+        let own = stale.iter().all(|name| ["kubelet", "kube-proxy"].contains(name));
+        let hint = if own {
+            "`certroll plan restart` shows the restarts that mend it"
+        } else {
+            "`docker restart` them, one control plane node at a time"
+        };
+        findings.push(Finding::error("container-stale", message).hint(hint));
     }
     for name in ["cert-deployer", "file-deployer"] {
         if observation.container(name).is_some_and(Container::is_running) {

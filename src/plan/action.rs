@@ -150,7 +150,7 @@ pub enum Guard {
     Always,
     /// Each container is restarted if it started before its certificate was written, does not run, or is not healthy.
     IfNeeded {
-        /// How long the node's own agent is given to do it first.
+        /// How long whoever rotated is given to do it first: the node's Rancher agent, or rke.
         patience: Duration,
         /// The certificates that must have changed by then.
         before: Vec<CertificateBefore>,

@@ -47,6 +47,13 @@ pub fn on_node(observation: &Observation, procedure: Procedure) -> Vec<Finding> 
             Finding::error("disk-full", message).hint("make room, or remove old backups under `.certroll`"),
         );
     }
+    if let Some(unknown) = observation.health.iter().find(|health| health.healthy.is_none()) {
+        let message = format!("whether {} is healthy cannot be known: {}", unknown.service, unknown.detail);
+        blockers.push(
+            Finding::error("health-unknown", message)
+                .hint("a restart could not be seen to succeed: allow TCP forwarding for this login (`AllowTcpForwarding`)"),
+        );
+    }
     blockers
 }
 

@@ -17,7 +17,7 @@ pub(super) fn instructions(policy: &Policy, is_rancher_launched: bool) -> Vec<St
     if !is_rancher_launched {
         let words = policy.services.iter().flat_map(|service| ["--service", service.as_str()]);
         let command: Vec<&str> = ["rke", "cert", "rotate"].into_iter().chain(words).collect();
-        lines.push(format!("a cluster that rke built: `{}` beside its cluster.rkestate", command.join(" ")));
+        lines.push(format!("a cluster that rke built: `{}` beside its cluster.rkestate; if that is lost, `certroll apply repair` first", command.join(" ")));
     }
     lines
 }

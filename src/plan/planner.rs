@@ -256,6 +256,9 @@ impl<'a> Draft<'a> {
     /// Adds the stage that completes the legacy bundles, if there is anything to complete.
     fn add_repair(&mut self) {
         let repair = repair(self.inventory, self.facts);
+        if !repair.steps.is_empty() {
+            self.findings.extend(what_rke_does_with_bundles(self.facts));
+        }
         self.blockers.extend(repair.blockers);
         self.findings.extend(repair.findings);
         let selected = repair.steps.into_iter().filter(|(node, ..)| self.is_selected(node));
@@ -397,6 +400,25 @@ impl<'a> Draft<'a> {
         }
         plan
     }
+}
+
+/// Returns what a reviewer should know of rke before bundles are completed for it; each was seen with the real rke v0.2.8.
+fn what_rke_does_with_bundles(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !is_legacy_layout(facts) {
+        let message = "rke 0.2 takes no kube-service-account-token pair from `.tmp`: it makes one of kube-apiserver's key there, \
+                       and every service account token of the cluster stops being valid";
+        findings.push(
+            Finding::warning("service-account-key-at-risk", message)
+                .hint("bring back cluster.rkestate or `full-cluster-state` instead, if either can be had; else restart all pods afterwards"),
+        );
+    }
+    if !facts.is_rancher_launched() {
+        let message = "rke reads `.tmp` only where a kube_config_<file> lies beside its cluster.yml (an expired one will do), and \
+                       where no cluster.rkestate of an earlier, failed attempt does";
+        findings.push(Finding::info("rke-conditions", message));
+    }
+    findings
 }
 
 type PlannedStep = (Option<NodeName>, Action, String);

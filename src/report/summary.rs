@@ -205,8 +205,7 @@ fn archive(directory: &str, run: &str) -> String {
 
 /// Returns the commands that come next.
 fn next(state: &RunState, plan: &Plan) -> String {
-    let run = printable(short(&state.run));
-    let resume = format!("`certroll apply --resume {run}`; or `certroll rollback {run}`");
+    let again = "plan and apply again: what is done is recognised, what is missing is planned anew";
     let line = match state.outcome {
         Some(RunOutcome::Done) if plan.not_handled.is_empty() => {
             "`certroll check` looks at the cluster again".to_owned()
@@ -218,9 +217,9 @@ fn next(state: &RunState, plan: &Plan) -> String {
             let mut failed: Vec<String> = failures(state).into_iter().map(|row| row.nodes).collect();
             failed.dedup();
             let failed = if failed.is_empty() { "the cause".to_owned() } else { failed.join(" ") };
-            format!("put {} right, then {resume}", printable(&failed))
+            format!("put {} right, then {again}", printable(&failed))
         }
-        Some(RunOutcome::Cancelled) | None => format!("go on with {resume}"),
+        Some(RunOutcome::Cancelled) | None => again.to_owned(),
     };
     format!("\nhint: {line}\n")
 }

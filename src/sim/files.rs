@@ -247,8 +247,11 @@ impl Files {
         Ok(Metadata { id, kind, mode, owner, size, modified, links })
     }
 
-    /// Returns whether a user may do something with a path.
+    /// Returns whether a user may do something with a path; on a read-only file system nobody may write (`faccessat`, EROFS).
     pub(crate) fn may(&self, who: Owner, path: &str, permission: Permission) -> bool {
+        if matches!(permission, Permission::Write) && self.medium == Medium::ReadOnly {
+            return false;
+        }
         self.resolve(who, path, Links::Follow).and_then(|id| self.allowed(who, id, permission)).is_ok()
     }
 

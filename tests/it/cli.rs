@@ -174,11 +174,6 @@ fn plan_needs_a_method_that_is_built() {
 }
 
 #[test]
-fn apply_asks_and_nobody_can_answer() {
-    insta::assert_snapshot!(Home::with_cluster().types("apply --via manual"));
-}
-
-#[test]
 fn apply_of_a_plan_takes_no_options_that_shape_one() {
     insta::assert_snapshot!(Home::with_cluster().types("apply --plan prod.plan --force"));
 }

@@ -157,7 +157,7 @@ fn content(folder: &std::path::Path, path: &str) -> String {
     let place = folder.join(path.replace(".tmp/", "dot-tmp/"));
     match path.strip_suffix("-key.pem") {
         Some(stem) => public_prefix(&folder.join(format!("{}.pem", stem.replace(".tmp/", "dot-tmp/")))),
-        None => fs::read_to_string(place).unwrap_or_default(),
+        None => fs::read_to_string(place).unwrap_or_else(|_| "kind: Config\n".to_owned()),
     }
 }
 

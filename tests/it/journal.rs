@@ -90,7 +90,7 @@ fn a_run_is_read_back_up_to_its_torn_last_line() {
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":1,\"seq").unwrap();
 
     let folders = ClusterFolder::of_cluster(state.path(), &plan.cluster);
-    let run = find_run(read_runs(&folders).unwrap(), &plan.id).unwrap();
+    let run = find_run(read_runs(&folders).0, &plan.id).unwrap();
     assert_eq!(run.plan, plan);
     assert_eq!(run.state.run, name);
     assert_eq!(run.state.outcome, None::<RunOutcome>, "a run that was killed has no end");
@@ -120,7 +120,7 @@ fn a_part_of_a_name_must_mean_one_run() {
     write_run(&folder, &plan);
     let other = Plan { id: "0000".to_owned(), ..plan };
     write_run(&folder, &other);
-    let runs = || read_runs(std::slice::from_ref(&folder)).unwrap();
+    let runs = || read_runs(std::slice::from_ref(&folder)).0;
     assert_eq!(runs().len(), 2);
     assert!(matches!(find_run(runs(), "20261121"), Err(JournalError::Ambiguous { .. })));
     assert!(matches!(find_run(runs(), "1999"), Err(JournalError::NoSuchRun(_))));

@@ -23,13 +23,23 @@ public_prefix() {
   esac
 }
 
+# The certificates of a file and nothing else: somebody may have put a key beside them.
+certificates() {
+  inside=no
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in *'BEGIN CERTIFICATE'*) inside=yes ;; esac
+    [ "$inside" = no ] || printf '%s\n' "$line"
+    case $line in *'END CERTIFICATE'*) inside=no ;; esac
+  done <"$1"
+}
+
 show() {
   [ -f "$2" ] || return 0
   # Seconds, then the same with its fraction where stat tells it: `2026-11-21 19:15:25.188094417 +0000`.
-  frame file "$1" "$(stat -c '%a %u %g %s %Y %y' "$2")" "$2"
+  frame file "$1" "$(stat -L -c '%a %u %g %s %Y %y' "$2")" "$2"
   case $2 in
   *-key.pem | *.key) if [ "$W" = yes ]; then cat "$2"; else public_prefix "$2"; fi ;;
-  *.pem | *.crt) cat "$2" ;;
+  *.pem | *.crt) certificates "$2" ;;
   esac
 }
 
@@ -89,8 +99,10 @@ if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
     frame agent-log
     docker logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor' | tail -n 1
   fi
-  case $names in
-  *' etcd'*)
+  newline='
+'
+  case $names$newline in
+  *" etcd$newline"*)
     answer=$(docker exec -e ETCDCTL_API=3 etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
     frame etcd "$?"
     printf '%s\n' "$answer"

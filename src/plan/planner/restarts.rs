@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Draft, PlannedStep, preflight};
 use crate::facts::{NodeFacts, Observation, is_disconnected, restart_reason};
 use crate::inventory::Role;
-use crate::plan::{AGENT_CHECK_INTERVAL, Action, Guard, Procedure, Renewal, StageName, is_active};
+use crate::plan::{AGENT_CHECK_INTERVAL, Action, Guard, Procedure, Renewal, StageName, Via, is_active};
 
 /// What the written procedure restarts on a worker, in its order.
 const WORKER_CONTAINERS: [&str; 2] = ["kubelet", "kube-proxy"];
@@ -11,6 +11,10 @@ const WORKER_CONTAINERS: [&str; 2] = ["kubelet", "kube-proxy"];
 /// Rancher tells a worker's agent about new certificates when it asks, every 120 s by default; certroll waits twice as long
 /// before it calls a worker stale (rancher/rancher `pkg/rkenodeconfigclient`, `agentCheckInterval`).
 const PATIENCE_INTERVALS: u32 = 2;
+
+/// How long rke or Rancher are given, after a rotation by hand, to restart what they have written new files for: rke restarts
+/// workers right after the control plane, which takes it some 15 s.
+const HAND_PATIENCE: Duration = Duration::from_secs(30);
 
 impl<'a> Draft<'a> {
     /// Plans kubelet, kube-proxy and the Rancher agent alone.
@@ -115,7 +119,8 @@ impl<'a> Draft<'a> {
     /// restarts anything.
     fn patience(&self, node: &NodeFacts) -> Duration {
         if !node.is_worker_only() || !self.facts.is_rancher_launched() {
-            return Duration::ZERO;
+            // Whoever rotates by hand may still be restarting what it has written.
+            return if self.policy.via == Some(Via::Manual) { HAND_PATIENCE } else { Duration::ZERO };
         }
         let interval =
             self.policy.rancher.as_ref().map_or(AGENT_CHECK_INTERVAL, |rancher| rancher.agent_check_interval);

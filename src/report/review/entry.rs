@@ -172,7 +172,7 @@ fn restart_entry(containers: &[String], guard: &Guard, reason: &str) -> Entry {
         }
         Guard::IfNeeded { patience, .. } => Entry::change(
             format!("restart {names} if needed"),
-            format!("{reason}; the node's own agent has {} to do it first", limit(*patience)),
+            format!("{reason}; it is left {} to happen by itself first", limit(*patience)),
         ),
     }
 }

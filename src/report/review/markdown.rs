@@ -189,10 +189,7 @@ fn way_back(review: &Review<'_>) -> String {
         );
         return text;
     }
-    let _ = writeln!(
-        text,
-        "As root, with the run's name in `{RUN_VARIABLE}` (`certroll runs` lists it); `certroll rollback` does the same.\n"
-    );
+    let _ = writeln!(text, "As root, with the run's name in `{RUN_VARIABLE}` (`certroll runs` lists it).\n");
     if plan.stage(StageName::Rotate).is_some() {
         text.push_str(
             "Who made the new certificates keeps them: Rancher or rke put them back at the next update of the cluster, \

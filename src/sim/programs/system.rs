@@ -104,13 +104,20 @@ pub(super) fn id(process: &mut Process, arguments: &[String]) -> Result<i32, Unw
 }
 
 pub(super) fn date(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
-    let arguments = arguments!(process, "date", arguments, "u", "d");
-    let now = match arguments.value('d') {
-        Some(text) => match text.strip_prefix('@').and_then(|seconds| seconds.parse().ok()) {
+    let arguments = arguments!(process, "date", arguments, "u", "dr");
+    let now = match (arguments.value('d'), arguments.value('r')) {
+        (None, Some(file)) => {
+            let path = process.path(file);
+            match process.files(|files| files.metadata(process.who, &path, Links::Follow)) {
+                Ok(metadata) => metadata.modified.as_second(),
+                Err(error) => return Ok(process.fail(1, &format!("date: {file}: {error}"))),
+            }
+        }
+        (Some(text), _) => match text.strip_prefix('@').and_then(|seconds| seconds.parse().ok()) {
             Some(seconds) => seconds,
             None => return Ok(process.fail(2, &format!("date: -d {text} is not simulated"))),
         },
-        None => process.seconds(),
+        (None, None) => process.seconds(),
     };
     let now = jiff::Timestamp::from_second(now).unwrap_or_default();
     let format = arguments.operands.first().map_or("+%a %b %e %H:%M:%S UTC %Y", String::as_str);
