@@ -327,3 +327,14 @@ fn a_plan_survives_its_file() {
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
     assert!(!text.contains("PRIVATE KEY"));
 }
+
+/// Nothing is restarted onto a certificate that has ended (design: "Nothing is restarted onto files that are expired").
+#[test]
+fn a_restart_onto_an_expired_certificate_is_refused() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let mut policy = policy(&golden, Procedure::Restart);
+    policy.renewal = Renewal::All;
+    let plan = planned(&golden, &golden.facts(), &policy);
+    let blocked: Vec<&str> = plan.blockers.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(blocked, ["certificate-unusable"; 5]);
+}

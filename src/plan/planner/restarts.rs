@@ -1,8 +1,15 @@
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::{Draft, PlannedStep, preflight};
-use crate::facts::{NodeFacts, Observation, is_disconnected, restart_reason};
+use crate::facts::{
+    CertificateStatus, NodeFacts, Observation, Thresholds, certificate_of_container, certificate_status,
+    is_disconnected, restart_reason,
+};
+use crate::finding::Finding;
 use crate::inventory::Role;
+use crate::pki::Location;
 use crate::plan::{AGENT_CHECK_INTERVAL, Action, Guard, Procedure, Renewal, StageName, Via, is_active};
 
 /// What the written procedure restarts on a worker, in its order.
@@ -25,9 +32,33 @@ impl<'a> Draft<'a> {
         if needy.is_empty() {
             return;
         }
+        self.refuse_unusable_certificates(&needy);
         self.stages.push(preflight(&needy));
         self.add_restarts(&needy, false);
         self.add_verification(&needy);
+    }
+
+    /// A component that is restarted onto a certificate that has ended, or that is not its own, does not come back.
+    fn refuse_unusable_certificates(&mut self, nodes: &[(&'a NodeFacts, &'a Observation)]) {
+        let now = Thresholds { expiring_within: SignedDuration::ZERO, ..self.thresholds };
+        for (node, observation) in nodes {
+            let names = WORKER_CONTAINERS.iter().filter_map(|container| certificate_of_container(container));
+            let unusable = names.filter_map(|name| {
+                let file = observation.certificate_file(Location::Ssl, name)?;
+                let status = certificate_status(observation, file, &now).0;
+                (!matches!(status, CertificateStatus::Ok | CertificateStatus::Expiring))
+                    .then(|| format!("`ssl/{}` is {}", file.file_name, status.as_str()))
+            });
+            let unusable: Vec<String> = unusable.collect();
+            if !unusable.is_empty() {
+                let message = format!("a restart would not help: {}", unusable.join(", "));
+                self.blockers.push(
+                    Finding::error("certificate-unusable", message).on(&node.name).hint(
+                        "`certroll plan --via rancher` or `--via manual` has new certificates made first",
+                    ),
+                );
+            }
+        }
     }
 
     fn needs_restart(&self, node: &NodeFacts, observation: &Observation) -> bool {
