@@ -71,7 +71,10 @@ impl Execution<'_> {
                 observation.container(container).is_none_or(|found| observation.is_stale(found))
             });
             let limit = if old.is_err() || is_stale { patience } else { patience.max(GRACE) };
-            if began.elapsed() >= limit || self.run.operator.is_cancelled() {
+            if self.run.operator.is_cancelled() {
+                return Err(StepError::new("the operator stopped the run; nothing was restarted here"));
+            }
+            if began.elapsed() >= limit {
                 return match old {
                     Ok(()) => Ok(needy.into_iter().map(|(container, _)| container).collect()),
                     Err(reason) => Err(StepError::new(format!("{reason}, after {} s", began.elapsed().as_secs()))
@@ -92,7 +95,7 @@ impl Execution<'_> {
         }
     }
 
-    /// Waits until a component answers well after its restart.
+    /// Waits until a component answers well after its restart; a run that is to end waits for that too.
     async fn wait_until_healthy(&self, place: &Place<'_>, container: &str) -> Result<(), StepError> {
         let Ok(service) = container.parse() else { return Ok(()) };
         let version = self.run.gatherer.inventory().kubernetes_version.as_deref();
@@ -101,9 +104,9 @@ impl Execution<'_> {
             let health = component_health(service, place.session, version).await;
             match health.healthy {
                 Some(true) => return Ok(()),
-                _ if began.elapsed() < HEALTH_TIMEOUT && !self.run.operator.is_cancelled() => {
+                _ if began.elapsed() < HEALTH_TIMEOUT => {
                     self.progress(place.turn, format!("{container}: waiting for {}", health.detail));
-                    self.run.operator.wait_unless_cancelled(Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 _ => {
                     let waited = began.elapsed().as_secs();
