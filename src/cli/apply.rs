@@ -141,6 +141,11 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
         }
     };
     let (state, plan) = result?;
+    for node in &state.locked {
+        terminal.tell(&format!(
+            "warning: the lock on {node} could not be given back; the next run needs `--break-lock {name}`"
+        ));
+    }
     if !terminal.is_json() {
         terminal.print(&report::summary::summary(&state, &plan, &directories));
     }

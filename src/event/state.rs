@@ -21,6 +21,8 @@ pub struct RunState {
     pub stages: Vec<StageOutline>,
     /// Its steps, in the order of the plan.
     pub steps: Vec<StepState>,
+    /// The nodes that hold its lock.
+    pub locked: Vec<NodeName>,
     /// How it ended; `None` while it runs, or when it was killed.
     pub outcome: Option<RunOutcome>,
     /// The exit status that it ended with.
@@ -81,9 +83,9 @@ impl RunState {
                 self.outcome = Some(*outcome);
                 self.exit_status = Some(*exit_status);
             }
-            EventKind::LockTaken { .. }
-            | EventKind::LockReleased { .. }
-            | EventKind::StageStarted { .. }
+            EventKind::LockTaken { nodes } => nodes.clone_into(&mut self.locked),
+            EventKind::LockReleased { nodes } => self.locked.retain(|node| !nodes.contains(node)),
+            EventKind::StageStarted { .. }
             | EventKind::StageFinished { .. }
             | EventKind::WaitingForOperator { .. } => {}
         }
