@@ -295,7 +295,10 @@ fn etcd_health(frame: &Frame<'_>) -> Option<super::Health> {
     if frame.kind != "etcd" {
         return None;
     }
-    let detail = first_words(frame.text);
+    // etcdctl 3.4 writes its log beside its verdict.
+    let verdict =
+        frame.text.lines().find(|line| line.contains("is healthy") || line.contains("is unhealthy"));
+    let detail = first_words(verdict.unwrap_or(frame.text));
     let healthy = Some(frame.argument.trim() == "0" && detail.contains("is healthy"));
     Some(super::Health { service: crate::pki::Service::Etcd, healthy, detail })
 }
