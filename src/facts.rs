@@ -6,12 +6,14 @@ mod assess;
 mod bundle;
 pub mod probe;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Access;
 use crate::inventory::{NodeName, Role};
-use crate::pki::{Certificate, CertificateError, Class, Fingerprint, Location, PublicPrefix, Service, class};
+use crate::pki::{Certificate, CertificateError, Class, Location, PublicPrefix, Service, class};
 
 pub use assess::{
     CertificateStatus, Thresholds, assess, certificate_status, differing_authorities, effective_not_after,
@@ -327,15 +329,8 @@ pub struct LockHolder {
     pub since: String,
 }
 
-/// Returns the fingerprint of the certificate of each file in `ssl`, for comparisons before and after.
-pub fn ssl_fingerprints(observation: &Observation) -> Vec<(String, Fingerprint)> {
-    let files = observation.files.iter().filter(|file| file.location == Location::Ssl);
-    files
-        .filter_map(|file| match &file.content {
-            Content::Certificate(Ok(certificate)) => {
-                Some((file.file_name.clone(), certificate.sha256.clone()))
-            }
-            _ => None,
-        })
-        .collect()
+impl fmt::Display for LockHolder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "run {} of {} (process {})", self.run, self.owner, self.pid)
+    }
 }

@@ -145,6 +145,13 @@ impl Node {
         self.roles.contains(&role)
     }
 
+    /// Returns whether a name that somebody else has for a machine is one of this node's: its name or an address.
+    pub fn is_known_as(&self, name: &str) -> bool {
+        [self.name.as_str(), &self.address, &self.internal_address]
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// Returns the address part of this node's file names (`kube-etcd-10-0-0-1`): RKE `pki/util.go` `GetCrtNameForHost`.
     pub fn file_name_address(&self) -> String {
         let address = if self.internal_address.is_empty() { &self.address } else { &self.internal_address };

@@ -8,7 +8,7 @@ use crate::transport::TransportError;
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another run holds it.
-    #[error("run {} of {} (process {}) holds the lock on {node} since {}", holder.run, holder.owner, holder.pid, holder.since)]
+    #[error("{holder} holds the lock on {node} since {}", holder.since)]
     Held {
         /// On which node.
         node: NodeName,

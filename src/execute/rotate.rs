@@ -183,16 +183,11 @@ impl Execution<'_> {
     pub(super) async fn rancher_node_state(&self, node: &Node) -> Result<Option<String>, StepError> {
         let Some(Rancher { client, cluster_id }) = &self.run.rancher else { return Ok(None) };
         let nodes = client.nodes(cluster_id).await.map_err(|error| step_error(&error))?;
-        let known_as = [node.name.as_str(), node.address.as_str(), node.internal_address.as_str()];
-        let found = nodes.into_iter().find(|candidate| is_named(candidate, known_as));
+        let found = nodes.into_iter().find(|candidate| {
+            std::iter::once(&candidate.name).chain(&candidate.addresses).any(|name| node.is_known_as(name))
+        });
         Ok(found.map(|found| found.state))
     }
-}
-
-/// Returns whether one of the names is the one that Rancher has for a node.
-fn is_named(candidate: &crate::rancher::RancherNode, names: [&str; 3]) -> bool {
-    let same = |known: &str| names.iter().any(|name| name.eq_ignore_ascii_case(known));
-    same(&candidate.name) || candidate.addresses.iter().any(|address| same(address))
 }
 
 /// Returns an error of Rancher's as that of a step.

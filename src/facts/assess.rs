@@ -421,10 +421,7 @@ fn machine_findings(observation: &Observation) -> Vec<Finding> {
         ));
     }
     if let Some(holder) = &observation.lock {
-        let message = format!(
-            "run {} of {} (process {}) holds the lock since {}",
-            holder.run, holder.owner, holder.pid, holder.since
-        );
+        let message = format!("{holder} holds the lock since {}", holder.since);
         findings.push(Finding::info("locked", message));
     }
     findings

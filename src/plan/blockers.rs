@@ -9,10 +9,7 @@ pub(super) fn of_lock(observation: &Observation, policy: &Policy) -> Option<Find
     if policy.break_lock.as_ref() == Some(&holder.run) {
         return None;
     }
-    let message = format!(
-        "run {} of {} (process {}) holds the lock since {}",
-        holder.run, holder.owner, holder.pid, holder.since
-    );
+    let message = format!("{holder} holds the lock since {}", holder.since);
     let hint = format!("wait for it; if it is certainly dead, `--break-lock {}`", holder.run);
     Some(Finding::error("locked", message).hint(hint))
 }

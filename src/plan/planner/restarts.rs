@@ -71,12 +71,11 @@ impl<'a> Draft<'a> {
     /// Returns Rancher's word for a node that is not active.
     fn rancher_says_inactive(&self, node: &NodeFacts) -> Option<&str> {
         let rancher = self.policy.rancher.as_ref()?;
-        let internal = self.inventory.node(&node.name).map(|node| node.internal_address.to_lowercase());
-        let known_as = [Some(node.name.as_str().to_lowercase()), Some(node.address.to_lowercase()), internal];
+        let node = self.inventory.node(&node.name)?;
         let found = rancher
             .nodes
             .iter()
-            .find(|candidate| known_as.iter().flatten().any(|name| candidate.names.contains(name)))?;
+            .find(|candidate| candidate.names.iter().any(|name| node.is_known_as(name)))?;
         (!is_active(&found.state)).then_some(found.state.as_str())
     }
 
