@@ -9,7 +9,7 @@ use crate::command::{Command, quote};
 use crate::event::Outcome;
 use crate::facts::{Observation, bundle_names};
 use crate::inventory::NodeName;
-use crate::pki::{KUBE_ADMIN, KUBE_CA, KeyPair, Location, Signer, issue_kube_admin, new_rsa_key};
+use crate::pki::{KUBE_ADMIN, KUBE_CA, KeyAlgorithm, KeyPair, Location, Signer, SubjectKey, leaf, new_key};
 use crate::plan::{FileCopy, KubeAdminSource};
 
 /// A kube-admin pair that certroll makes for the legacy bundle serves one rotation (design: 30 days).
@@ -78,7 +78,10 @@ impl Execution<'_> {
         let (Some(certificate), Some(key)) = (content(&certificate_path), content(&key_path)) else {
             return Err(StepError::new(format!("{signer} did not send kube-ca's pair")));
         };
-        let failed = |error: crate::pki::IssueError| StepError::new(format!("{signer}: {error}"));
+        let failed = |error: crate::pki::IssueError| StepError {
+            hint: error.hint(),
+            error: format!("{signer}: {error}"),
+        };
         let key = std::str::from_utf8(key).map_err(|_| StepError::new(format!("`{key_path}` is not PEM")))?;
         let authority = Signer::new(certificate, key).map_err(failed)?;
         if self.run.plan.kube_ca.as_ref() != Some(&authority.certificate().sha256) {
@@ -87,12 +90,16 @@ impl Execution<'_> {
             ))
             .hint("make a new plan"));
         }
-        let new_key = tokio::task::spawn_blocking(new_rsa_key)
+        let key_pem = tokio::task::spawn_blocking(|| new_key(KeyAlgorithm::Rsa2048))
             .await
             .map_err(|error| StepError::new(error.to_string()))?
             .map_err(failed)?;
-        let now = self.run.clock.now();
-        issue_kube_admin(&authority, new_key, random_serial()?, KUBE_ADMIN_VALIDITY, now).map_err(failed)
+        let wanted = leaf(KUBE_ADMIN, self.run.gatherer.inventory())
+            .ok_or_else(|| StepError::new("kube-admin is no certificate that RKE makes"))?;
+        let end = self.run.clock.now() + KUBE_ADMIN_VALIDITY;
+        let certificate =
+            authority.issue(&wanted, SubjectKey::Pem(&key_pem), random_serial()?, end).map_err(failed)?;
+        Ok(KeyPair { certificate, key_pem })
     }
 
     /// Reads files of another node, as root, over its own connection.

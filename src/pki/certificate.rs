@@ -3,6 +3,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use x509_parser::error::PEMError;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -54,6 +55,9 @@ pub enum CertificateError {
     /// There is no `BEGIN CERTIFICATE` block.
     #[error("the file holds no PEM certificate")]
     NotPem,
+    /// The PEM block has no end, or its body is not base64.
+    #[error("the PEM certificate is cut short or damaged")]
+    Damaged,
     /// The DER inside cannot be read.
     #[error("the certificate cannot be parsed: {0}")]
     Der(String),
@@ -89,12 +93,22 @@ impl Certificate {
             return Err(CertificateError::Empty);
         }
         for pem in x509_parser::pem::Pem::iter_from_buffer(text) {
-            let pem = pem.map_err(|_| CertificateError::NotPem)?;
+            let pem = pem.map_err(|error| match error {
+                PEMError::IncompletePEM | PEMError::Base64DecodeError => CertificateError::Damaged,
+                _ => CertificateError::NotPem,
+            })?;
             if pem.label == "CERTIFICATE" {
                 return Self::from_der(&pem.contents);
             }
         }
         Err(CertificateError::NotPem)
+    }
+
+    /// Returns how many certificates a PEM text holds, whole or not.
+    pub fn count_in_pem(text: &[u8]) -> usize {
+        text.split(|byte| *byte == b'\n')
+            .filter(|line| line.trim_ascii().starts_with(b"-----BEGIN CERTIFICATE-----"))
+            .count()
     }
 
     /// Parses a DER document.
@@ -148,7 +162,7 @@ impl Certificate {
 
     /// Returns the certificate as PEM, as RKE writes it.
     pub fn to_pem(&self) -> String {
-        super::issue::pem("CERTIFICATE", &self.der).to_string()
+        super::pem::pem("CERTIFICATE", &self.der).to_string()
     }
 
     /// Returns the RSA modulus without leading zeros.

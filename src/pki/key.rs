@@ -1,6 +1,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// What was read of a private key to find out whether it matches its certificate.
 ///
@@ -64,7 +65,7 @@ impl PublicPrefix {
 
     /// Derives the public key of a key that was read as a whole.
     fn from_whole_key(text: &str, kind: KeyKind) -> Self {
-        match rcgen::KeyPair::from_pem(text) {
+        match super::pem::read_key(text).map(Zeroizing::new) {
             Ok(pair) => Self::PublicKey { subject_public_key: pair.public_key_raw().to_vec() },
             Err(_) => Self::Unknown { kind },
         }
