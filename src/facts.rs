@@ -262,6 +262,8 @@ pub struct File {
     pub size: u64,
     /// When it was written last, by the node's clock.
     pub modified_at: Timestamp,
+    /// How many certificates it holds: one, as RKE writes it, or a chain that somebody put there.
+    pub certificates: usize,
     /// What it holds.
     pub content: Content,
 }

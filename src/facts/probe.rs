@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Container, Content, File, LockHolder, Observation};
 use crate::command::{Access, docker_root, quote};
 use crate::inventory::Node;
-use crate::pki::{Certificate, Location, PublicPrefix};
+use crate::pki::{Certificate, CertificateError, Location, PublicPrefix};
 
 /// Whether private keys may be read as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -267,8 +267,29 @@ fn file(frame: &Frame<'_>) -> Option<File> {
     let _zone = words.next()?;
     let path = words.next()?.to_owned();
     let file_name = path.rsplit('/').next()?.to_owned();
-    let content = content(&file_name, frame.text);
-    Some(File { location, path, file_name, mode, user_id, group_id, size, modified_at, content })
+    let content = match content(&file_name, frame.text) {
+        // The probe prints blocks of certificates alone: what is in the file is none, such as DER.
+        Content::Certificate(Err(CertificateError::Empty)) if size > 0 => {
+            Content::Certificate(Err(CertificateError::NotPem))
+        }
+        content => content,
+    };
+    let certificates = match content {
+        Content::Certificate(_) => Certificate::count_in_pem(frame.text.as_bytes()),
+        Content::Key(_) | Content::Other => 0,
+    };
+    Some(File {
+        location,
+        path,
+        file_name,
+        mode,
+        user_id,
+        group_id,
+        size,
+        modified_at,
+        certificates,
+        content,
+    })
 }
 
 /// Returns the fraction of a time such as `19:15:25.188094417`; none where the node's stat does not tell it.

@@ -1,7 +1,8 @@
 use jiff::Timestamp;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyUsagePurpose,
-    PKCS_ED25519, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, SanType, SerialNumber,
+    SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
 };
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 use zeroize::Zeroizing;
@@ -68,6 +69,10 @@ impl IssueError {
     }
 }
 
+/// What a CA may sign with: the Go of old components reads no Ed25519, and certroll could not judge signatures of P-521.
+const SIGNING: [&SignatureAlgorithm; 3] =
+    [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384];
+
 /// A CA that is ready to sign: its certificate and its key were found to belong together.
 pub struct Signer {
     certificate: Certificate,
@@ -120,8 +125,7 @@ impl Signer {
             return Err(IssueError::NotAnAuthority(certificate.subject));
         }
         let key = Zeroizing::new(read_key(key_pem).map_err(IssueError::CaKey)?);
-        // The Go of old components reads no other keys than RSA and ECDSA.
-        if key.algorithm() == &PKCS_ED25519 {
+        if !SIGNING.contains(&key.algorithm()) {
             return Err(IssueError::CaKey(KeyError::Unsupported));
         }
         let public = super::PublicPrefix::PublicKey { subject_public_key: key.public_key_raw().to_vec() };

@@ -26,7 +26,7 @@ pub enum PublicPrefix {
     },
 }
 
-/// What the first line of a key file says.
+/// What the first lines of a key file say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyKind {
@@ -36,6 +36,8 @@ pub enum KeyKind {
     Pkcs8,
     /// `EC PRIVATE KEY`.
     Sec1,
+    /// One that a passphrase protects: `ENCRYPTED PRIVATE KEY`, or a `Proc-Type:` beneath the first line.
+    Encrypted,
     /// No key at all.
     NotAKey,
 }
@@ -44,10 +46,16 @@ impl PublicPrefix {
     /// Reads what the probe printed of a key file: the first line, and base64 text where the probe found it safe to print.
     pub fn from_probe(text: &str) -> Self {
         let mut lines = text.lines();
-        let kind = match lines.next().map(str::trim) {
-            Some("-----BEGIN RSA PRIVATE KEY-----") => KeyKind::Pkcs1,
-            Some("-----BEGIN PRIVATE KEY-----") => KeyKind::Pkcs8,
-            Some("-----BEGIN EC PRIVATE KEY-----") => KeyKind::Sec1,
+        let head = lines.next().unwrap_or_default().trim();
+        let is_protected = lines.clone().next().is_some_and(|line| line.starts_with("Proc-Type:"));
+        let kind = match head {
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----" => KeyKind::Encrypted,
+            "-----BEGIN RSA PRIVATE KEY-----" | "-----BEGIN EC PRIVATE KEY-----" if is_protected => {
+                KeyKind::Encrypted
+            }
+            "-----BEGIN RSA PRIVATE KEY-----" => KeyKind::Pkcs1,
+            "-----BEGIN PRIVATE KEY-----" => KeyKind::Pkcs8,
+            "-----BEGIN EC PRIVATE KEY-----" => KeyKind::Sec1,
             _ => KeyKind::NotAKey,
         };
         let body: String = lines.take_while(|line| !line.starts_with("-----")).map(str::trim).collect();

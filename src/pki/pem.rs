@@ -14,8 +14,8 @@ pub enum KeyError {
     /// The block has no end, or its body is not base64.
     #[error("the PEM private key is cut short or damaged")]
     Damaged,
-    /// The block is whole, but it holds neither an RSA nor an EC key.
-    #[error("the private key is damaged, or neither RSA nor EC")]
+    /// The block is whole, but it holds no key of a kind that is used.
+    #[error("the private key is damaged, or neither RSA nor EC on P-256 or P-384")]
     Unsupported,
 }
 

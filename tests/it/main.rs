@@ -5,6 +5,7 @@ mod floors;
 mod golden;
 mod inventory;
 mod journal;
+mod pki;
 mod planner;
 mod readme;
 mod rehearsal;

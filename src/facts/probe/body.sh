@@ -13,7 +13,12 @@ public_prefix() {
     IFS= read -r e
     IFS= read -r g
   } <"$1"
+  case $head in
+  '-----BEGIN '*) [ "${#head}" -le 40 ] || return 0 ;;
+  *) return 0 ;;
+  esac
   printf '%s\n' "$head"
+  case $a in 'Proc-Type:'*) printf 'Proc-Type:\n' ;; esac
   [ "$head" = '-----BEGIN RSA PRIVATE KEY-----' ] || return 0
   for line in "$a" "$b" "$c" "$d" "$e" "$g"; do
     [ "${#line}" -eq 64 ] || return 0

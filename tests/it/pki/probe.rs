@@ -1,0 +1,130 @@
+//! What the probe tells of PKI files that are not RKE's own, run by this machine's own `/bin/sh` in a folder of its own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use certroll::facts::probe::{BecomeRoot, KeyReading, Probe, read};
+use certroll::facts::{Content, Observation};
+use certroll::inventory::Inventory;
+use certroll::pki::{Certificate, CertificateError, KeyAlgorithm, KeyKind, Location, PublicPrefix, new_key};
+
+use super::authority::{Pair, authority};
+
+const MARKER: &str = "certroll-test";
+
+/// Looks at a folder as if it were a node's root; returns what was seen, and all that left the node.
+fn look(files: &[(&str, &[u8])], keys: KeyReading) -> (Observation, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let ssl = folder.path().join("etc/kubernetes/ssl");
+    fs::create_dir_all(&ssl).unwrap();
+    for (name, content) in files {
+        fs::write(ssl.join(name), content).unwrap();
+    }
+    // The script runs as whoever tests; docker has nothing to tell.
+    program(folder.path(), "id", "#!/bin/sh\necho 0\n");
+    program(folder.path(), "docker", "#!/bin/sh\nexit 1\n");
+    let text = "nodes:\n- {address: 10.0.0.1, user: u, role: [controlplane, etcd]}\n";
+    let inventory = Inventory::parse(text, "cluster.yml").unwrap().inventory;
+    let prefix = folder.path().to_str().unwrap();
+    let node = &inventory.nodes[0];
+    let probe = Probe { node, prefix_path: prefix, keys, become_root: BecomeRoot::Root, marker: MARKER };
+    let path = format!("{prefix}:/usr/bin:/bin");
+    let output =
+        Command::new("/bin/sh").arg("-c").arg(probe.script()).env("PATH", path).output().unwrap().stdout;
+    let observation = read(&String::from_utf8_lossy(&output), MARKER, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    (observation, output)
+}
+
+fn program(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn armoured(label: &str, head: &str, body: &str) -> String {
+    format!("-----BEGIN {label}-----\n{head}{body}\n-----END {label}-----\n")
+}
+
+/// Returns the base64 text of a key.
+fn body_of(pem: &str) -> String {
+    pem.lines().filter(|line| !line.starts_with("-----")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_key_that_a_passphrase_protects_is_told() {
+    let rsa = new_key(KeyAlgorithm::Rsa2048).unwrap();
+    let body = body_of(&rsa);
+    let head = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\n";
+    let der = STANDARD.decode(body.replace('\n', "")).unwrap();
+    let cases = [
+        ("plain-key.pem", rsa.to_string(), None),
+        ("old-key.pem", armoured("RSA PRIVATE KEY", head, &body), Some(KeyKind::Encrypted)),
+        ("ec-key.pem", armoured("EC PRIVATE KEY", head, &body), Some(KeyKind::Encrypted)),
+        ("new-key.pem", armoured("ENCRYPTED PRIVATE KEY", "", &body), Some(KeyKind::Encrypted)),
+        ("pkcs8-key.pem", armoured("PRIVATE KEY", "", &body), Some(KeyKind::Pkcs8)),
+        ("sec1-key.pem", armoured("EC PRIVATE KEY", "", &body), Some(KeyKind::Sec1)),
+        (
+            "line-key.pem",
+            format!("-----BEGIN RSA PRIVATE KEY-----{body}").replace('\n', ""),
+            Some(KeyKind::NotAKey),
+        ),
+        ("bare-key.pem", body.clone(), Some(KeyKind::NotAKey)),
+        ("empty-key.pem", String::new(), Some(KeyKind::NotAKey)),
+    ];
+    let mut files: Vec<(&str, &[u8])> =
+        cases.iter().map(|(name, content, _)| (*name, content.as_bytes())).collect();
+    files.push(("der-key.pem", &der));
+    let (seen, output) = look(&files, KeyReading::PublicPrefix);
+    for (name, _, kind) in &cases {
+        let Content::Key(prefix) = &seen.file(Location::Ssl, name).unwrap().content else { panic!("{name}") };
+        match kind {
+            None => assert!(matches!(prefix, PublicPrefix::Rsa { .. }), "{name}"),
+            Some(kind) => assert_eq!(prefix, &PublicPrefix::Unknown { kind: *kind }, "{name}"),
+        }
+    }
+    // What lies behind the exponent is private, in whichever form it comes.
+    let private = &body.replace('\n', "")[364..];
+    let said = String::from_utf8_lossy(&output);
+    for part in [&private[..40], &private[400..440], "0011223344"] {
+        assert!(!said.replace('\n', "").contains(part), "{said}");
+    }
+    for part in [&der[20..40], &der[500..520]] {
+        assert!(!output.windows(part.len()).any(|window| window == part), "{said}");
+    }
+}
+
+#[test]
+fn a_whole_key_that_is_encrypted_is_told_too() {
+    let key = armoured("ENCRYPTED PRIVATE KEY", "", "MAA=");
+    let (seen, _) = look(&[("kube-ca-key.pem", key.as_bytes())], KeyReading::Whole);
+    let content = &seen.file(Location::Ssl, "kube-ca-key.pem").unwrap().content;
+    assert_eq!(content, &Content::Key(PublicPrefix::Unknown { kind: KeyKind::Encrypted }));
+}
+
+#[test]
+fn what_is_no_pem_certificate_is_told_apart_from_an_empty_file() {
+    let Pair { certificate, .. } = authority(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let der = Certificate::from_pem(certificate.as_bytes()).unwrap().der;
+    let other = authority(&rcgen::PKCS_ECDSA_P256_SHA256).certificate;
+    let chain = format!("a comment\n{certificate}{other}");
+    let cut = &certificate[..certificate.len() / 2];
+    let cases: [(&str, &[u8], usize, Option<CertificateError>); 5] = [
+        ("chain.pem", chain.as_bytes(), 2, None),
+        ("cut.pem", cut.as_bytes(), 1, Some(CertificateError::Damaged)),
+        ("der.pem", &der, 0, Some(CertificateError::NotPem)),
+        ("empty.pem", b"", 0, Some(CertificateError::Empty)),
+        ("one.pem", certificate.as_bytes(), 1, None),
+    ];
+    let files: Vec<(&str, &[u8])> = cases.iter().map(|(name, content, _, _)| (*name, *content)).collect();
+    let (seen, _) = look(&files, KeyReading::PublicPrefix);
+    for (name, _, count, error) in cases {
+        let file = seen.file(Location::Ssl, name).unwrap();
+        assert_eq!(file.certificates, count, "{name}");
+        let Content::Certificate(read) = &file.content else { panic!("{name}") };
+        assert_eq!(read.as_ref().err(), error.as_ref(), "{name}");
+    }
+}
