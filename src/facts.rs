@@ -5,6 +5,7 @@
 mod assess;
 mod bundle;
 pub mod probe;
+mod sans;
 
 use std::fmt;
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::sans::san_findings;
 use super::{
     Bundle, Container, Content, Facts, File, Health, NodeFacts, Observation, Served, bundle_of,
     certificate_file_name,
@@ -155,6 +156,7 @@ fn assess_node(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(certificate_findings(inventory, node, observation, thresholds));
+    findings.extend(san_findings(inventory, node, observation));
     findings.extend(container_findings(inventory, node, observation));
     findings.extend(served_findings(inventory, observation));
     findings.extend(health_findings(observation));

@@ -10,6 +10,7 @@
 )]
 
 mod authority;
+mod drift;
 mod probe;
 mod programs;
 mod refusals;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certroll::command::DEFAULT_DOCKER_SOCKET;
 use certroll::facts::probe::read;
-use certroll::facts::{Facts, NodeFacts, Unseen};
+use certroll::facts::{Content, Facts, NodeFacts, Unseen};
 use certroll::inventory::{Inventory, MaxUnavailable, Node, NodeName, Role, SshCredentials};
 use certroll::pki::Certificate;
 use jiff::Timestamp;
@@ -282,5 +282,17 @@ pub(super) fn inventory(machines: &[Machine]) -> Inventory {
 }
 
 pub(super) fn facts(machines: &[Machine], observed_at: Timestamp) -> Facts {
-    Facts { observed_at, nodes: machines.iter().map(|machine| machine.facts(observed_at)).collect() }
+    let mut nodes: Vec<_> = machines.iter().map(|machine| machine.facts(observed_at)).collect();
+    let names: Vec<String> =
+        machines.iter().flat_map(|machine| [machine.name.clone(), machine.address.clone()]).collect();
+    let seen = nodes.iter_mut().filter_map(|node| node.result.as_mut().ok());
+    for file in seen.flat_map(|seen| &mut seen.files) {
+        // rke made these certificates for a cluster whose nodes had other names.
+        if let Content::Certificate(Ok(certificate)) = &mut file.content
+            && !certificate.sans.is_empty()
+        {
+            certificate.sans.extend(names.iter().cloned());
+        }
+    }
+    Facts { observed_at, nodes }
 }
