@@ -102,7 +102,8 @@ fn parse(process: &Process, arguments: &[String]) -> Result<Request, String> {
                     if letter == 'f' {
                         request.file = value;
                     } else {
-                        request.folder = normal(&join(&request.folder, &process.path(&value)));
+                        request.folder = folder(process, &join(&request.folder, &process.path(&value)))
+                            .map_err(|error| format!("{value}: Cannot open: {error}"))?;
                     }
                     if !bundle {
                         break;
@@ -114,6 +115,13 @@ fn parse(process: &Process, arguments: &[String]) -> Result<Request, String> {
     }
     request.mode = mode.ok_or("one of -c, -x and -t is needed")?;
     Ok(request)
+}
+
+/// Returns the folder that `-C` leads to; what is none ends the program at once.
+fn folder(process: &Process, path: &str) -> Result<String, Errno> {
+    let path = normal(path);
+    let metadata = process.files(|files| files.metadata(process.who, &path, Links::Follow))?;
+    if metadata.is_directory() { Ok(path) } else { Err(Errno::NotDirectory) }
 }
 
 fn is_excluded(request: &Request, name: &str) -> bool {

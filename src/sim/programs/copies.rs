@@ -190,7 +190,7 @@ pub(super) fn cmp(process: &mut Process, arguments: &[String]) -> Result<i32, Un
         match at {
             Some(at) => {
                 let line = 1 + first.iter().take(at).filter(|byte| **byte == b'\n').count();
-                process.put_line(&format!("{left} {right} differ: byte {}, line {line}", at + 1));
+                process.put_line(&format!("{left} {right} differ: char {}, line {line}", at + 1));
             }
             None => process
                 .complain(&format!("cmp: EOF on {}", if first.len() < second.len() { left } else { right })),

@@ -171,6 +171,41 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("echo 'unterminated", ""),
     ("if true; then echo a", ""),
     ("a=1; b=$a$a; echo $b; readonly c=3; echo $c; unset a; echo ${a-unset}", ""),
+    // What a switch of files leans on: which of owner, mode and time survive.
+    (
+        "umask 022; echo old > a; chmod 640 a; touch -d @1000 a; cp -p a b; stat -c '%a %Y %s' b; cp a c; stat -c '%a' c; [ \"$(stat -c %Y c)\" -gt 1000 ] && echo fresh",
+        "",
+    ),
+    (
+        "umask 022; echo new > a; echo old > b; chmod 640 b; touch -d @1000 b; cat a >b; stat -c '%a' b; cat b; [ \"$(stat -c %Y b)\" -gt 1000 ] && echo fresh",
+        "",
+    ),
+    (
+        "echo x > a; chmod 604 a; touch -d @1000 a; mv -f a b; stat -c '%a %Y' b; echo y > c; touch -d @2000 c; mv -f b c; stat -c '%a %Y' c; [ -e b ] || echo gone; cp -p c d && mv -f d e && cmp c e && echo same",
+        "",
+    ),
+    (
+        "echo x > a; touch -d @1000 a; cp -p a b; echo longer > b; cp -p a b; stat -c '%Y %s' b; chmod 400 b; mv -f b a; stat -c %a a",
+        "",
+    ),
+    ("echo 1 > a; echo 2 > b; cmp a b; echo $?; cmp a missing 2>/dev/null; echo $?; cmp -s a a; echo $?", ""),
+    (
+        "mkdir -p s/d o; echo x > s/d/f; chmod 640 s/d/f; touch -d @1000 s/d/f; chmod 750 s/d; tar -C s -cf - d | tar -C o -xpf -; stat -c '%a %n' o/d; stat -c '%a %Y %n' o/d/f; cat o/d/f; tar -C s -cf - d/f d | tar -tf - | sort -u",
+        "",
+    ),
+    (
+        "tar -C missing -cf - a 2>/dev/null; echo $?; tar -cf - missing 2>/dev/null >/dev/null; echo $?; printf x | tar -xf - 2>/dev/null; echo $?",
+        "",
+    ),
+    (
+        "set -eu; switch() { [ -e \"$1\" ] || return 3; cp -p \"$1\" \"$2.new\"; mv -f \"$2.new\" \"$2\"; }; trap 'rm -rf w; echo left $?' EXIT; mkdir -p w; echo a > w/a; switch w/a b; sync; ls; switch w/none c; echo never",
+        "",
+    ),
+    ("set -u; trap 'echo bye' EXIT; echo \"${nothing}\"; echo never", ""),
+    (
+        "mkdir -p f/g; echo 1 > f/a; echo 2 > f/g/b; ln f/a f/c; stat -c '%h %F' f/c; find f -type f | sort; find f/g f/a -type f; rm -rf f none; [ ! -e f ] && echo gone; ln none x 2>/dev/null || echo no",
+        "",
+    ),
     ("f='a b'; touch \"$f\"; for x in *; do echo \"<$x>\"; done; rm -f -- \"$f\"; ls", ""),
 ];
 
@@ -222,6 +257,34 @@ fn a_user_who_is_not_root_cannot_read_the_files_of_root() {
     assert_eq!(run("sudo -n cat /etc/secret").status, 1);
     assert_eq!(run("echo x > /etc/new").status, 2);
     assert_eq!(run("rm -f /etc/secret").status, 1);
+}
+
+#[test]
+fn owner_and_time_survive_what_root_copies_and_moves() {
+    let (world, node) = node(Privilege::Root);
+    let attributes = crate::sim::files::Attributes {
+        mode: 0o640,
+        owner: Owner { uid: 52034, gid: 52035 },
+        modified: Timestamp::from_second(1000).unwrap(),
+    };
+    lock(&node.machine).files.install("/ssl/a.pem", b"old\n", attributes).unwrap();
+    let run = |script: &str, stdin: &[u8]| {
+        let process = Process::login(&world, &node, Arc::new(AtomicBool::new(false)));
+        let ended = process.run_login(script, Source::of(stdin.to_vec())).unwrap();
+        assert_eq!((ended.status, ended.stderr), (0, Vec::new()), "{script}");
+        ended.stdout
+    };
+    let all = "stat -c '%a %u:%g %Y' /ssl/b.pem";
+    assert_eq!(run(&format!("cp -p /ssl/a.pem /ssl/b.pem; {all}"), b""), b"640 52034:52035 1000\n");
+    assert_eq!(run("cat > /ssl/b.pem; stat -c '%a %u:%g %s' /ssl/b.pem", b"new"), b"640 52034:52035 3\n");
+    assert_eq!(run("[ $(stat -c %Y /ssl/b.pem) -gt 1000 ]; mv -f /ssl/a.pem /ssl/b.pem", b""), b"");
+    assert_eq!(run(all, b""), b"640 52034:52035 1000\n");
+    let archive = run("tar -C /ssl -cf - b.pem", b"");
+    assert_eq!(
+        run("mkdir -p /in; tar -C /in -xpf -; stat -c '%a %u:%g %Y' /in/b.pem", &archive),
+        b"640 52034:52035 1000\n"
+    );
+    assert_eq!(run("chown 0:0 /in/b.pem; stat -c '%a %u:%g %Y' /in/b.pem", b""), b"640 0:0 1000\n");
 }
 
 #[test]
