@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::inventory::{Inventory, NodeName};
 
+mod api;
 mod authority;
 mod clock;
 mod container;
@@ -30,18 +31,23 @@ mod programs;
 mod rancher;
 mod shell;
 mod sshd;
+mod state;
+mod store;
 mod template;
+mod tls;
 mod view;
 
 use clock::lock;
 use files::Medium;
 use machine::World;
 
-pub use clock::Effect;
+pub use clock::{Effect, Serving};
 pub use fault::Fault;
 pub use layout::Layout;
 pub use machine::Privilege;
 pub use rancher::{RancherFailure, RancherOptions};
+pub use state::{RkeFiles, StateObject};
+pub use store::StoredKind;
 pub use view::{ContainerView, FileView, NodeView};
 
 /// Why a fleet could not be started.
@@ -68,6 +74,9 @@ pub enum SimError {
         /// The cause.
         source: std::io::Error,
     },
+    /// RKE's state could not be written down.
+    #[error("cannot write the state of the simulated cluster")]
+    State(#[from] serde_json::Error),
     /// A simulated file could not be laid out.
     #[error("cannot lay out `{path}` on a simulated node: {error}")]
     File {
@@ -100,6 +109,10 @@ pub struct FleetOptions<'a> {
     pub now: Timestamp,
     /// Rancher, where it launched the cluster.
     pub rancher: Option<RancherOptions>,
+    /// In what kind of object the cluster keeps its full state, where rke 0.2 or later laid it out.
+    pub state_object: StateObject,
+    /// Whether the files of the `rke` command lie beside the cluster.yml.
+    pub rke_files: RkeFiles,
     /// The factor for every simulated duration: 1 is real time, 0.02 makes a rotation take a few seconds.
     pub pace: f64,
 }
@@ -110,7 +123,16 @@ impl<'a> FleetOptions<'a> {
 
     /// Returns options for a cluster without Rancher, at the pace of a demonstration.
     pub fn new(inventory: &'a Inventory, layout: Layout, now: Timestamp) -> Self {
-        Self { inventory, layout, users: BTreeMap::new(), now, rancher: None, pace: Self::DEMO_PACE }
+        Self {
+            inventory,
+            layout,
+            users: BTreeMap::new(),
+            now,
+            rancher: None,
+            state_object: StateObject::default(),
+            rke_files: RkeFiles::default(),
+            pace: Self::DEMO_PACE,
+        }
     }
 }
 
@@ -119,6 +141,10 @@ impl<'a> FleetOptions<'a> {
 pub struct FleetPaths {
     /// The inventory of the simulated nodes.
     pub cluster_yml: PathBuf,
+    /// `cluster.rkestate` beside it, where it was asked for and rke 0.2 or later laid the cluster out.
+    pub rkestate: Option<PathBuf>,
+    /// `kube_config_cluster.yml` beside it, where it was asked for.
+    pub kube_config: Option<PathBuf>,
     /// The private key that logs in everywhere.
     pub ssh_key: PathBuf,
     /// The host keys of all nodes.
@@ -193,6 +219,24 @@ impl Fleet {
         self.world.log.all()
     }
 
+    /// Returns an object of `kube-system` that the cluster stores, as its API gives it.
+    pub fn stored(&self, kind: StoredKind, name: &str) -> Option<serde_json::Value> {
+        lock(&self.world.store).get(kind, name)
+    }
+
+    /// Returns the names of the stored objects of a kind, sorted.
+    pub fn stored_names(&self, kind: StoredKind) -> Vec<String> {
+        let (objects, _) = lock(&self.world.store).list(kind);
+        let name = |object: &serde_json::Value| object.pointer("/metadata/name")?.as_str().map(str::to_owned);
+        objects.iter().filter_map(name).collect()
+    }
+
+    /// Returns how many etcd members and API servers serve now.
+    pub fn serving(&self) -> Serving {
+        self.world.settle();
+        self.world.serving()
+    }
+
     /// Makes something go wrong on a node. Returns whether there is such a node.
     pub fn inject(&self, name: &NodeName, fault: Fault) -> bool {
         let Some(node) = self.world.node(name) else { return false };
@@ -201,6 +245,7 @@ impl Fleet {
             match &fault {
                 Fault::DiskFull => machine.files.medium = Medium::Full,
                 Fault::ReadOnly => machine.files.medium = Medium::ReadOnly,
+                Fault::NoSpaceBeneath { folder } => machine.files.full_folder = Some(folder.clone()),
                 fault => docker::apply_fault(&mut machine, fault),
             }
         }
@@ -215,7 +260,11 @@ impl Fleet {
     pub fn mend(&self, name: &NodeName) -> bool {
         let Some(node) = self.world.node(name) else { return false };
         lock(&node.faults).clear();
-        lock(&node.machine).files.medium = Medium::Writable;
+        {
+            let mut machine = lock(&node.machine);
+            machine.files.medium = Medium::Writable;
+            machine.files.full_folder = None;
+        }
         if let Some(reachable) = self.reachable.get(name) {
             reachable.send_replace(true);
         }

@@ -85,6 +85,29 @@ pub(crate) fn is_valid(pem: &[u8], authority: &[u8], now: Timestamp) -> bool {
     times && signed.flatten().unwrap_or(false)
 }
 
+/// Who a client certificate says that its holder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: String,
+    pub(crate) groups: Vec<String>,
+}
+
+/// Returns who holds a client certificate (DER) that an authority (PEM) signed; `None` where it is not valid or not for clients.
+pub(crate) fn client(der: &[u8], authority: &[u8], now: Timestamp) -> Option<Identity> {
+    if !is_valid(armour("CERTIFICATE", der).as_bytes(), authority, now) {
+        return None;
+    }
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let usages = certificate.extended_key_usage().ok()?;
+    if usages.is_some_and(|usages| !usages.value.client_auth && !usages.value.any) {
+        return None;
+    }
+    let subject = certificate.subject();
+    let groups = subject.iter_organization().filter_map(|group| Some(group.as_str().ok()?.to_owned()));
+    let groups = groups.collect();
+    Some(Identity { user: subject.iter_common_name().next()?.as_str().ok()?.to_owned(), groups })
+}
+
 /// Returns whether an RSA key belongs to a certificate: both hold the same modulus.
 pub(crate) fn belong_together(pem: &[u8], key: &[u8]) -> bool {
     let Ok((_, key)) = parse_x509_pem(key) else { return false };

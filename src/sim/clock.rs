@@ -42,8 +42,20 @@ pub struct Effect {
     pub at: Timestamp,
     /// The node that it happened on.
     pub node: NodeName,
-    /// What happened, for people: `create /etc/kubernetes/.tmp/kube-admin.pem`.
+    /// What happened, for people: `create /etc/kubernetes/.tmp/kube-admin.pem`, `restart container etcd`.
     pub description: String,
+    /// What of the cluster served then, where this could have changed it: while a container was down, or after a change of a
+    /// certificate or key in place.
+    pub serving: Option<Serving>,
+}
+
+/// How much of a cluster serves at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serving {
+    /// The etcd members that run and whose pair their peers accept.
+    pub etcd_members: usize,
+    /// The API servers that answer well.
+    pub api_servers: usize,
 }
 
 /// The changes of all nodes, in order.
@@ -61,8 +73,36 @@ impl EffectLog {
 
     /// Notes a change.
     pub(crate) fn push(&self, node: &NodeName, description: String) {
-        let effect = Effect { at: self.clock.now(), node: node.clone(), description };
+        self.push_serving(node, description, None);
+    }
+
+    /// Notes a change with what served while it happened.
+    pub(crate) fn push_serving(&self, node: &NodeName, description: String, serving: Option<Serving>) {
+        let effect = Effect { at: self.clock.now(), node: node.clone(), description, serving };
         lock(&self.effects).push(effect);
+    }
+
+    /// Returns how many changes there have been.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.effects).len()
+    }
+
+    /// Notes what served after the changes of a node from a number on that a filter picks; it is found out only where there are some.
+    pub(crate) fn judge(
+        &self,
+        node: &NodeName,
+        (since, picks): (usize, impl Fn(&str) -> bool),
+        serving: impl FnOnce() -> Serving,
+    ) {
+        let wanted =
+            |effect: &Effect| effect.node == *node && effect.serving.is_none() && picks(&effect.description);
+        if !lock(&self.effects).iter().skip(since).any(wanted) {
+            return;
+        }
+        let serving = serving();
+        for effect in lock(&self.effects).iter_mut().skip(since).filter(|effect| wanted(effect)) {
+            effect.serving = Some(serving);
+        }
     }
 
     /// Returns every change so far.

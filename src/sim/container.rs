@@ -68,7 +68,8 @@ impl Component {
     /// Returns the client certificates without which it stops working.
     fn clients(self) -> &'static [&'static str] {
         match self {
-            Self::ApiServer => &["kube-apiserver.pem", "kube-node.pem"],
+            // It asks etcd with the pair of kube-node. An expired certificate of its own is for its clients to notice.
+            Self::ApiServer => &["kube-node.pem"],
             Self::ControllerManager => &["kube-controller-manager.pem"],
             Self::Scheduler => &["kube-scheduler.pem"],
             _ => &[],
@@ -137,6 +138,8 @@ pub(crate) struct Container {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
     pub(crate) restart_count: u32,
+    /// Whether etcd has seen a quorum since it started.
+    pub(crate) joined: bool,
     /// What it read from `ssl` when it started.
     pub(crate) loaded: BTreeMap<String, Vec<u8>>,
     pub(crate) log: Vec<String>,
@@ -156,6 +159,7 @@ impl Container {
     pub(super) fn run(&mut self, now: Timestamp, loaded: BTreeMap<String, Vec<u8>>) {
         self.state = State::Running;
         self.started_at = Some(now);
+        self.joined = false;
         self.loaded = loaded;
     }
 

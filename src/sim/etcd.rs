@@ -173,10 +173,12 @@ fn status(process: &mut Process, format: Format, scope: Scope) -> i32 {
     0
 }
 
+/// Up to etcd 3.4 a member lists the others from its own memory, without asking for a quorum.
 fn members(process: &mut Process, format: Format) -> i32 {
-    if !answers(process) {
+    if !process.world.etcd_serves(&process.node) || !process.node.etcd_has_joined() {
         return out_of_time(process);
     }
+    let knows_learners = !is_old(process);
     let nodes: Vec<Arc<SimNode>> = process.world.with_role(Role::Etcd).cloned().collect();
     let mut rows = Vec::new();
     for node in nodes {
@@ -184,7 +186,9 @@ fn members(process: &mut Process, format: Format) -> i32 {
         let peer = format!("https://{address}:2380");
         let clients = [format!("https://{address}:2379"), format!("https://{address}:4001")];
         if format == Format::Text {
-            process.put_line(&format!("{id:x}, started, etcd-{name}, {peer}, {}", clients.join(",")));
+            let learner = if knows_learners { ", false" } else { "" };
+            process
+                .put_line(&format!("{id:x}, started, etcd-{name}, {peer}, {}{learner}", clients.join(",")));
         }
         rows.push(
             json!({ "ID": id, "name": format!("etcd-{name}"), "peerURLs": [peer], "clientURLs": clients }),

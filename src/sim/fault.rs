@@ -32,6 +32,16 @@ pub enum Fault {
         /// The container's name.
         container: String,
     },
+    /// A container that is restarted runs from then on and never answers on its port.
+    UnhealthyAfterRestart {
+        /// The container's name.
+        container: String,
+    },
+    /// Nothing can be written beneath a folder, as where a small file system of its own is full.
+    NoSpaceBeneath {
+        /// The folder's absolute path.
+        folder: String,
+    },
     /// A container does not exist; taking the fault back does not bring it back.
     ContainerMissing {
         /// The container's name.

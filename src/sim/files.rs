@@ -147,6 +147,8 @@ pub(crate) struct Files {
     clock: Clock,
     log: Arc<EffectLog>,
     pub(crate) medium: Medium,
+    /// The folder beneath which there is no space left.
+    pub(crate) full_folder: Option<String>,
 }
 
 impl Files {
@@ -160,7 +162,7 @@ impl Files {
             links: 2,
         };
         let inodes = BTreeMap::from([(ROOT_DIRECTORY, root)]);
-        Self { inodes, next: 2, node, clock, log, medium: Medium::Writable }
+        Self { inodes, next: 2, node, clock, log, medium: Medium::Writable, full_folder: None }
     }
 
     fn inode(&self, id: FileId) -> Result<&Inode, Errno> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,17 +16,22 @@ use tokio::sync::watch;
 use super::authority::{self, Pair, Validity};
 use super::clock::{Clock, EffectLog, lock};
 use super::container::{Blueprint, State, containers};
-use super::files::Files;
+use super::files::{Files, Owner};
 use super::folder::{self, Secrecy};
 use super::layout::{self, Beginning, Bundle, Catalogue, days};
-use super::machine::{Login, Machine, SimNode, World};
+use super::machine::{KubeletServing, Login, Machine, SimNode, World};
 use super::rancher::{self, Rotation};
 use super::sshd::{self, Daemon};
+use super::state::{self, RkeFiles, Source, StateObject};
+use super::store::StoredKind;
 use super::{Fleet, FleetOptions, FleetPaths, SimError};
 use crate::inventory::{Inventory, Node, Role};
 
 /// The version that a cluster has where its inventory names none.
 const DEFAULT_VERSION: &str = "v1.11.6-rancher1-1";
+
+/// The name of the user's private key in the folder.
+const SSH_KEY: &str = "id_ed25519";
 
 /// Starts a fleet.
 pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fleet, SimError> {
@@ -49,13 +54,23 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
         .zip(&doors)
         .map(|(node, door)| Arc::new(simulated(&options, node, *door, (clock, &log))))
         .collect();
-    let world = Arc::new(World::new(clock, Arc::clone(&log), nodes, kubelet_authority));
+    let version = options.inventory.kubernetes_version.clone().unwrap_or_else(|| DEFAULT_VERSION.to_owned());
+    let world = Arc::new(World::new(clock, Arc::clone(&log), nodes, kubelet_authority, version));
     let server_ca = options.rancher.is_some().then(|| rancher_authority.certificate.clone());
     let beginning = Beginning { layout: options.layout, bundle: &bundle, server_ca: server_ca.as_deref() };
     for node in &world.nodes {
         beginning.fill(&world, node)?;
         begin_containers(&world, node, &beginning);
     }
+    let source = Source {
+        inventory: options.inventory,
+        world: &world,
+        bundle: &bundle,
+        ports: doors.iter().map(SocketAddr::port).collect(),
+        ssh_key: folder.join(SSH_KEY).to_string_lossy().into_owned(),
+    };
+    store(&options, &source, beginning.written_at(now))?;
+    let (rkestate, kube_config) = rke_files(&options, &source, folder)?;
     world.settle();
     log.clear();
 
@@ -98,10 +113,12 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
         None => None,
     };
     let key_text = user_key.to_openssh(LineEnding::LF)?;
-    let ssh_key = folder::write(folder, "id_ed25519", &key_text, Secrecy::Private)?;
+    let ssh_key = folder::write(folder, SSH_KEY, &key_text, Secrecy::Private)?;
     let yml = cluster_yml(options.inventory, &world, &doors, &ssh_key);
     let paths = FleetPaths {
         cluster_yml: folder::write(folder, "cluster.yml", &yml, Secrecy::Public)?,
+        rkestate,
+        kube_config,
         ssh_key,
         known_hosts: folder::write(folder, "known_hosts", &known_hosts, Secrecy::Public)?,
         rancher_ca: server
@@ -116,6 +133,43 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
             .transpose()?,
     };
     Ok(Fleet { world, paths, doors, reachable, tasks, rotation, server })
+}
+
+/// Stores in the cluster what RKE keeps of its certificates there.
+fn store(options: &FleetOptions<'_>, source: &Source<'_>, created: Timestamp) -> Result<(), SimError> {
+    let mut store = lock(&source.world.store);
+    let one = |key: &str, value: String| BTreeMap::from([(key.to_owned(), value)]);
+    if options.layout.is_legacy() {
+        let state = format!("cluster_name: {}\n", options.inventory.cluster_name);
+        store.begin((StoredKind::ConfigMap, "cluster-state"), &one("cluster-state", state), created);
+        for (name, data) in source.secrets() {
+            store.begin((StoredKind::Secret, &name), &data, created);
+        }
+        return Ok(());
+    }
+    let kind = match options.state_object {
+        StateObject::ConfigMap => StoredKind::ConfigMap,
+        StateObject::Secret => StoredKind::Secret,
+    };
+    store.begin((kind, state::FULL_STATE), &one(state::FULL_STATE, source.compact()?), created);
+    Ok(())
+}
+
+/// Writes the files that the `rke` command leaves beside the cluster.yml, where they are asked for.
+fn rke_files(
+    options: &FleetOptions<'_>,
+    source: &Source<'_>,
+    folder: &Path,
+) -> Result<(Option<PathBuf>, Option<PathBuf>), SimError> {
+    if options.rke_files == RkeFiles::Absent {
+        return Ok((None, None));
+    }
+    let write = |name: &str, text: &str| folder::write(folder, name, text, Secrecy::Private);
+    // rke 0.1 keeps its state in the cluster and on the nodes alone.
+    let rkestate =
+        if options.layout.is_legacy() { None } else { Some(write("cluster.rkestate", &source.pretty()?)?) };
+    let kube_config = source.kube_config().map(|text| write(state::KUBE_CONFIG, &text)).transpose()?;
+    Ok((rkestate, kube_config))
 }
 
 fn make_pairs(
@@ -172,6 +226,9 @@ fn simulated(
             .clone()
             .unwrap_or_else(|| DEFAULT_VERSION.to_owned()),
         service_account_key: options.layout.service_account_key(),
+        kubelet_certificate: inventory
+            .generate_serving_certificate
+            .then(|| format!("kube-kubelet-{}", node.file_name_address())),
         rancher: options.rancher.as_ref().map(|rancher| rancher.version.clone()),
         started_at: written.saturating_add(SignedDuration::from_secs(30)).unwrap_or(written),
     };
@@ -185,6 +242,12 @@ fn simulated(
         prefix,
         docker_socket: node.docker_socket.clone(),
         login: Login::new("rancher", privilege),
+        kubelet_serving: if inventory.generate_serving_certificate {
+            KubeletServing::OfTheCluster
+        } else {
+            KubeletServing::Own
+        },
+        etcd_owner: inventory.etcd_owner.map(|(uid, gid)| Owner { uid, gid }),
         machine: Mutex::new(Machine { files, containers: containers(&blueprint) }),
         faults: Mutex::default(),
     }
@@ -202,6 +265,7 @@ fn begin_containers(world: &World, node: &SimNode, beginning: &Beginning<'_>) {
         let container = machine.containers.iter_mut().find(|container| container.component == component);
         if let Some(container) = container.filter(|container| container.state == State::Running) {
             container.run(started, loaded);
+            container.joined = true;
         }
     }
 }
@@ -238,5 +302,11 @@ fn cluster_yml(inventory: &Inventory, world: &World, doors: &[SocketAddr], key: 
     line(format!(
         "services:\n  kube-api:\n    service_cluster_ip_range: {ranges}\n  kubelet:\n    cluster_domain: {domain}"
     ));
+    if inventory.generate_serving_certificate {
+        line("    generate_serving_certificate: true".to_owned());
+    }
+    if let Some((uid, gid)) = inventory.etcd_owner {
+        line(format!("  etcd:\n    uid: {uid}\n    gid: {gid}"));
+    }
     yml
 }

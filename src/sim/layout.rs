@@ -11,7 +11,7 @@ use super::SimError;
 use super::authority::{self, Pair, Subject, Usage, Validity};
 use super::clock::lock;
 use super::files::{Attributes, Owner};
-use super::machine::{Machine, SimNode, World};
+use super::machine::{KubeletServing, Machine, SimNode, World};
 use crate::inventory::{Inventory, Role};
 
 /// What a simulated cluster looks like when it begins.
@@ -67,6 +67,8 @@ pub(crate) struct Catalogue {
     etcd_names: Vec<String>,
     /// The dashed addresses of the etcd members.
     members: Vec<String>,
+    /// The dashed addresses of the nodes whose kubelet serves a certificate of the cluster, with their names.
+    kubelets: Vec<(String, Vec<String>)>,
 }
 
 impl Catalogue {
@@ -100,7 +102,14 @@ impl Catalogue {
             }
             unique
         };
+        let kubelet = |(node, door): (&crate::inventory::Node, &SocketAddr)| {
+            let mut names = vec![door.ip().to_string(), node.internal_address.clone(), node.name.to_string()];
+            names.retain(|name| !name.is_empty());
+            (node.file_name_address(), names)
+        };
+        let nodes = inventory.nodes.iter().zip(doors);
         Self {
+            kubelets: nodes.filter(|_| inventory.generate_serving_certificate).map(kubelet).collect(),
             api_names: names(Role::ControlPlane, &inventory.authentication_sans),
             etcd_names: names(Role::Etcd, &[]),
             members: inventory.with_role(Role::Etcd).map(crate::inventory::Node::file_name_address).collect(),
@@ -137,6 +146,10 @@ impl Catalogue {
         ];
         for member in &self.members {
             leaves.push(server(format!("kube-etcd-{member}"), "kube-etcd", &self.etcd_names));
+        }
+        for (address, names) in &self.kubelets {
+            let name = format!("kube-kubelet-{address}");
+            leaves.push(server(name.clone(), &name, names));
         }
         leaves
     }
@@ -206,13 +219,14 @@ pub(crate) fn names_for(node: &SimNode, bundle: &Bundle) -> Vec<String> {
         "kube-ca" | "kube-proxy" | "kube-node" => true,
         "kube-admin" => false,
         name if name.starts_with("kube-etcd-") => node.has(Role::Etcd),
+        name if name.starts_with("kube-kubelet-") => true,
         _ => node.has(Role::ControlPlane),
     };
     bundle.keys().filter(belongs).cloned().collect()
 }
 
 /// Returns a kubecfg file that refers to a pair (RKE `pki/kubeconfig.go`).
-fn kubeconfig(name: &str) -> String {
+pub(crate) fn kubeconfig(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n    api-version: v1\n    certificate-authority: /etc/kubernetes/ssl/kube-ca.pem\n    \
          server: \"https://127.0.0.1:6443\"\n  name: \"local\"\ncontexts:\n- context:\n    cluster: \"local\"\n    user: \"{name}-local\"\n  \
@@ -240,23 +254,36 @@ pub(crate) fn deploy(
     names: &[String],
     modified: Timestamp,
 ) -> Result<(), SimError> {
-    let attributes = Attributes { mode: 0o600, owner: Owner::ROOT, modified };
+    let plain = Attributes { mode: 0o600, owner: Owner::ROOT, modified };
     let mut machine = lock(&node.machine);
     for name in names {
         let Some(pair) = bundle.get(name) else { continue };
-        let mut write = |file: &str, content: &str| {
-            install(&mut machine, format!("{folder}/{file}"), content, attributes)
+        // cert-deployer gives etcd's files to the owner that `services.etcd` names, and lets it read the authority.
+        let attributes = match node.etcd_owner {
+            Some(owner) if name.starts_with("kube-etcd-") => Attributes { owner, ..plain },
+            Some(_) if name == "kube-ca" => Attributes { mode: 0o644, ..plain },
+            _ => plain,
         };
-        write(&format!("{name}.pem"), &pair.certificate)?;
+        // Its `echo` ends a file with a line of its own.
+        let mut write = |file: &str, content: &str, attributes| {
+            install(
+                &mut machine,
+                format!("{folder}/{file}"),
+                &format!("{}\n\n", content.trim_end()),
+                attributes,
+            )
+        };
+        write(&format!("{name}.pem"), &pair.certificate, attributes)?;
         // Nodes that are not control plane nodes do not get the key of kube-ca, except in `.tmp`.
         if name != "kube-ca" || node.has(Role::ControlPlane) || folder.ends_with("/.tmp") {
-            write(&format!("{name}-key.pem"), &pair.key)?;
+            let attributes = if name == "kube-ca" { plain } else { attributes };
+            write(&format!("{name}-key.pem"), &pair.key, attributes)?;
         }
         let kubecfg = format!("kubecfg-{name}.yaml");
         if WITH_KUBECONFIG.contains(&name.as_str())
             && machine.files.read(Owner::ROOT, &format!("{folder}/{kubecfg}")).is_err()
         {
-            install(&mut machine, format!("{folder}/{kubecfg}"), &kubeconfig(name), attributes)?;
+            install(&mut machine, format!("{folder}/{kubecfg}"), &kubeconfig(name), plain)?;
         }
     }
     Ok(())
@@ -327,7 +354,11 @@ impl Beginning<'_> {
                 install(format!("{kubernetes}/ssl/certs/serverca"), server_ca, 0o600)?;
             }
         }
-        install_kubelet_pair(node, &kubelet_pair(world, node, days(world.clock.now(), -324))?, written)?;
+        if node.kubelet_serving == KubeletServing::Own {
+            let key = &world.kubelet_authority.key;
+            let pair = kubelet_pair(key, key.clone(), node, days(world.clock.now(), -324))?;
+            install_kubelet_pair(node, &pair, written)?;
+        }
         deploy(node, &format!("{kubernetes}/ssl"), self.bundle, &names_for(node, self.bundle), written)?;
         if self.layout == Layout::LegacyExpired && !node.is_worker_only() {
             let legacy = |name: &&String| !LATE_PAIRS.contains(&name.as_str());
@@ -345,28 +376,37 @@ impl Beginning<'_> {
     }
 }
 
-/// Makes a serving pair for a kubelet, as kubelet does when it finds none: valid for a year, by an authority of its own.
-fn kubelet_pair(world: &World, node: &SimNode, not_before: Timestamp) -> Result<Pair, SimError> {
-    let authority = &world.kubelet_authority;
+/// Makes a serving pair for a kubelet as kubelet does when it finds none: valid for a year, by an authority of its own that it
+/// throws away (client-go `GenerateSelfSignedCertKey`).
+fn kubelet_pair(
+    authority_key: &str,
+    key: String,
+    node: &SimNode,
+    not_before: Timestamp,
+) -> Result<Pair, SimError> {
+    let (name, seconds) = (&node.name, not_before.as_second());
+    let validity = Validity { not_before, not_after: days(not_before, 365) };
+    let authority =
+        authority::make_authority(&format!("{name}-ca@{seconds}"), authority_key.to_owned(), validity)?;
     let subject = Subject {
-        common_name: format!("{}@{}", node.name, not_before.as_second()),
+        common_name: format!("{name}@{seconds}"),
         organization: None,
         usage: Usage::Server,
-        names: vec![node.name.to_string()],
+        names: vec![name.to_string()],
     };
-    let validity = Validity { not_before, not_after: days(not_before, 365) };
-    let pair = authority::make_leaf(authority, &subject, authority.key.clone(), validity)?;
+    let pair = authority::make_leaf(&authority, &subject, key, validity)?;
     Ok(Pair { certificate: format!("{}{}", pair.certificate, authority.certificate), key: pair.key })
 }
 
 /// Makes kubelet's own serving pair where it is missing.
 pub(crate) fn renew_kubelet_pair(world: &World, node: &SimNode) {
-    if node.read(&node.kubelet_file("kubelet.crt")).is_some() {
+    if ["kubelet.crt", "kubelet.key"].iter().all(|file| node.read(&node.kubelet_file(file)).is_some()) {
         return;
     }
-    let now = world.clock.now();
+    let now = node.now(&world.clock);
     // A kubelet that cannot write its pair goes on without one, and nothing answers on its port.
-    if let Ok(pair) = kubelet_pair(world, node, now) {
+    let Some(key) = authority::make_keys(1).ok().and_then(|mut keys| keys.pop()) else { return };
+    if let Ok(pair) = kubelet_pair(&world.kubelet_authority.key, key, node, now) {
         let _ = install_kubelet_pair(node, &pair, now);
     }
 }

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Fault;
-use super::authority::{self, Pair, Validity};
-use super::clock::{Clock, EffectLog, lock};
+use super::authority::{self, Pair};
+use super::clock::{Clock, EffectLog, Serving, lock};
 use super::container::{Component, Container, State};
 use super::files::{Files, Owner};
 use super::layout;
+use super::store::Store;
 use crate::inventory::{NodeName, Role};
 
 /// How the user of a node becomes root there.
@@ -65,6 +66,15 @@ impl Machine {
     }
 }
 
+/// Which pair kubelet serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KubeletServing {
+    /// One that it makes for itself where it finds none.
+    Own,
+    /// `kube-kubelet-*` in `ssl` (`generate_serving_certificate`).
+    OfTheCluster,
+}
+
 /// A node of the simulated fleet.
 #[derive(Debug)]
 pub(crate) struct SimNode {
@@ -78,6 +88,9 @@ pub(crate) struct SimNode {
     pub(crate) prefix: String,
     pub(crate) docker_socket: String,
     pub(crate) login: Login,
+    pub(crate) kubelet_serving: KubeletServing,
+    /// Who owns etcd's files, where `services.etcd.uid` and `gid` say so.
+    pub(crate) etcd_owner: Option<Owner>,
     pub(crate) machine: Mutex<Machine>,
     pub(crate) faults: Mutex<Vec<Fault>>,
 }
@@ -122,6 +135,17 @@ impl SimNode {
         self.internal_address.replace('.', "-").to_lowercase()
     }
 
+    /// Returns the names of the two files that kubelet serves.
+    pub(crate) fn kubelet_pair(&self) -> [String; 2] {
+        match self.kubelet_serving {
+            KubeletServing::Own => ["kubelet.crt".to_owned(), "kubelet.key".to_owned()],
+            KubeletServing::OfTheCluster => {
+                let name = format!("kube-kubelet-{}", self.dashed_address());
+                [format!("{name}.pem"), format!("{name}-key.pem")]
+            }
+        }
+    }
+
     pub(crate) fn never_healthy(&self, component: &str) -> bool {
         lock(&self.faults)
             .iter()
@@ -132,17 +156,30 @@ impl SimNode {
         lock(&self.machine).files.read(Owner::ROOT, path).ok()
     }
 
+    /// Returns whether a certificate and a key in `ssl` belong together.
+    fn pair_fits(&self, name: &str) -> bool {
+        let read = |file: String| self.read(&self.ssl(&file));
+        let pair = (read(format!("{name}.pem")), read(format!("{name}-key.pem")));
+        matches!(pair, (Some(pem), Some(key)) if authority::belong_together(&pem, &key))
+    }
+
+    /// Returns whether its etcd member has seen a quorum since it started: before, it takes connections and answers nothing.
+    pub(crate) fn etcd_has_joined(&self) -> bool {
+        lock(&self.machine).container(Component::Etcd.name()).is_some_and(|etcd| etcd.joined)
+    }
+
     /// Returns the files that a component reads when it starts.
     pub(super) fn component_files(&self, component: Component) -> Vec<(String, Vec<u8>)> {
         let names = component.files(&self.dashed_address());
         let mut files: Vec<_> =
             names.into_iter().filter_map(|name| Some((name.clone(), self.read(&self.ssl(&name))?))).collect();
         if component == Component::Kubelet {
-            let own = ["kubelet.crt", "kubelet.key"];
-            files.extend(
-                own.into_iter()
-                    .filter_map(|name| Some((name.to_owned(), self.read(&self.kubelet_file(name))?))),
-            );
+            let path = |name: &str| match self.kubelet_serving {
+                KubeletServing::Own => self.kubelet_file(name),
+                KubeletServing::OfTheCluster => self.ssl(name),
+            };
+            let own = self.kubelet_pair().into_iter();
+            files.extend(own.filter_map(|name| Some((name.clone(), self.read(&path(&name))?))));
         }
         files
     }
@@ -156,6 +193,9 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Arc<SimNode>>,
     /// The authority of kubelet's own serving certificates; its key serves all of them.
     pub(crate) kubelet_authority: Pair,
+    pub(crate) kubernetes_version: String,
+    /// What the cluster has stored in etcd.
+    pub(crate) store: Mutex<Store>,
     processes: AtomicU32,
 }
 
@@ -165,8 +205,11 @@ impl World {
         log: Arc<EffectLog>,
         nodes: Vec<Arc<SimNode>>,
         kubelet_authority: Pair,
+        kubernetes_version: String,
     ) -> Self {
-        Self { clock, log, nodes, kubelet_authority, processes: AtomicU32::new(4000) }
+        let store = Mutex::default();
+        let processes = AtomicU32::new(4000);
+        Self { clock, log, nodes, kubelet_authority, kubernetes_version, store, processes }
     }
 
     /// Returns the number of a new process.
@@ -186,7 +229,7 @@ impl World {
     pub(crate) fn start(&self, node: &SimNode, name: &str, verb: &str) -> bool {
         let component = lock(&node.machine).container(name).map(|container| container.component);
         let Some(component) = component else { return false };
-        if component == Component::Kubelet {
+        if component == Component::Kubelet && node.kubelet_serving == KubeletServing::Own {
             layout::renew_kubelet_pair(self, node);
         }
         let loaded = node.component_files(component).into_iter().collect();
@@ -199,13 +242,23 @@ impl World {
         container.run(now, loaded);
         let name = container.name.clone();
         drop(machine);
-        self.log.push(&node.name, format!("{verb} container {name}"));
+        let mut faults = lock(&node.faults);
+        if faults
+            .iter()
+            .any(|fault| matches!(fault, Fault::UnhealthyAfterRestart { container } if *container == name))
+        {
+            faults.push(Fault::NeverHealthy { container: name.clone() });
+        }
+        drop(faults);
+        let serving = self.serving_without(Some((node, component)));
+        self.log.push_serving(&node.name, format!("{verb} container {name}"), Some(serving));
         self.settle();
         true
     }
 
     /// Stops a container. Returns whether it exists.
     pub(crate) fn stop(&self, node: &SimNode, name: &str) -> bool {
+        self.settle();
         let now = node.now(&self.clock);
         let mut machine = lock(&node.machine);
         let Some(container) = machine.container_mut(name) else { return false };
@@ -213,7 +266,7 @@ impl World {
         container.finished_at = Some(now);
         let name = container.name.clone();
         drop(machine);
-        self.log.push(&node.name, format!("stop container {name}"));
+        self.log.push_serving(&node.name, format!("stop container {name}"), Some(self.serving()));
         true
     }
 
@@ -239,12 +292,52 @@ impl World {
 
     /// Returns whether more than half of the etcd members serve.
     pub(crate) fn etcd_has_quorum(&self) -> bool {
-        let (mut all, mut serving) = (0, 0);
-        for node in self.with_role(Role::Etcd) {
-            all += 1;
-            serving += usize::from(self.etcd_serves(node));
+        let serving = self.with_role(Role::Etcd).filter(|node| self.etcd_serves(node)).count();
+        serving * 2 > self.with_role(Role::Etcd).count()
+    }
+
+    /// Lets etcd members that find a quorum begin to answer.
+    fn join_members(&self) {
+        let waits = |node: &&Arc<SimNode>| {
+            let machine = lock(&node.machine);
+            let etcd = machine.container(Component::Etcd.name());
+            etcd.is_some_and(|etcd| etcd.state == State::Running && !etcd.joined)
+        };
+        let waiting: Vec<_> = self.with_role(Role::Etcd).filter(waits).collect();
+        if waiting.is_empty() || !self.etcd_has_quorum() {
+            return;
         }
-        serving * 2 > all
+        for node in waiting.into_iter().filter(|node| self.etcd_serves(node)) {
+            if let Some(etcd) = lock(&node.machine).container_mut(Component::Etcd.name()) {
+                etcd.joined = true;
+            }
+        }
+    }
+
+    /// Returns how much of the cluster serves now.
+    pub(crate) fn serving(&self) -> Serving {
+        self.serving_without(None)
+    }
+
+    /// Returns how much of the cluster serves while a component of a node is down.
+    fn serving_without(&self, down: Option<(&SimNode, Component)>) -> Serving {
+        let is_down = |node: &SimNode, component| {
+            down.is_some_and(|(other, gone)| other.name == node.name && gone == component)
+        };
+        let members = self.with_role(Role::Etcd).count();
+        let etcd_members = self
+            .with_role(Role::Etcd)
+            .filter(|node| !is_down(node, Component::Etcd) && self.etcd_serves(node))
+            .count();
+        let answers = |node: &&Arc<SimNode>| {
+            !is_down(node, Component::ApiServer) && self.is_up(node, Component::ApiServer)
+        };
+        let api_servers = if etcd_members * 2 > members {
+            self.with_role(Role::ControlPlane).filter(answers).count()
+        } else {
+            0
+        };
+        Serving { etcd_members, api_servers }
     }
 
     /// Returns whether a pair on disk is valid now, belongs together and is signed by the node's kube-ca.
@@ -260,7 +353,7 @@ impl World {
     fn could_start(&self, node: &SimNode, component: Component) -> bool {
         match component {
             Component::ApiServer => {
-                self.pair_works(node, "kube-apiserver")
+                node.pair_fits("kube-apiserver")
                     && self.pair_works(node, "kube-node")
                     && self.etcd_has_quorum()
             }
@@ -278,6 +371,7 @@ impl World {
 
     /// Lets containers that cannot run restart for ever, and those that now can run start.
     pub(crate) fn settle(&self) {
+        self.join_members();
         for node in self.with_role(Role::ControlPlane) {
             for component in [Component::ApiServer, Component::ControllerManager, Component::Scheduler] {
                 self.settle_component(node, component);
@@ -320,8 +414,10 @@ impl World {
     pub(crate) fn node_is_ready(&self, node: &SimNode) -> bool {
         let now = node.now(&self.clock);
         let holds_valid = lock(&node.machine).container(Component::Kubelet.name()).is_some_and(|kubelet| {
-            let held = kubelet.loaded.get("kube-node.pem");
-            held.and_then(|pem| Validity::of(pem)).is_some_and(|validity| validity.holds(now))
+            let held = |name: &str| kubelet.loaded.get(name).map(Vec::as_slice).unwrap_or_default();
+            let certificate = held("kube-node.pem");
+            authority::is_valid(certificate, held("kube-ca.pem"), now)
+                && authority::belong_together(certificate, held("kube-node-key.pem"))
         });
         holds_valid
             && self.is_up(node, Component::Kubelet)

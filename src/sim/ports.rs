@@ -5,39 +5,40 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::server::WebPkiClientVerifier;
-use rustls::time_provider::TimeProvider;
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use serde_json::{Value, json};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use super::clock::{Clock, lock};
+use super::api::{self, Asked};
+use super::authority::{self, Identity};
+use super::clock::lock;
 use super::container::Component;
 use super::machine::{SimNode, World};
+use super::tls::{Clients, Server};
+
+/// The largest request that kube-apiserver takes, in bytes (`MaxRequestBodyBytes`).
+const LARGEST_BODY: usize = 3 * 1024 * 1024;
 
 /// A connection that a component has accepted.
 pub(crate) struct Port {
     world: Arc<World>,
+    node: Arc<SimNode>,
     component: Component,
+    protocol: Protocol,
     tls: Option<ServerConfig>,
 }
 
-/// Which clients a TLS server takes.
+/// Whether a port speaks TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Clients {
-    Anyone,
-    /// A certificate may be presented.
-    Known,
-    /// A certificate must be presented.
-    OnlyKnown,
+enum Protocol {
+    Tls,
+    Plain,
 }
 
 /// Returns the component behind a port; `None` where the connection is refused.
@@ -51,20 +52,22 @@ pub(crate) fn connect(world: &Arc<World>, from: &Arc<SimNode>, host: &str, port:
     } else {
         Arc::clone(world.nodes.iter().find(|node| node.internal_address == host || node.address == host)?)
     };
-    let (component, secured) = match port {
-        6443 if lock(&node.machine).container("kube-apiserver").is_some() => (Component::ApiServer, true),
+    let (component, protocol) = match port {
+        6443 if lock(&node.machine).container("kube-apiserver").is_some() => {
+            (Component::ApiServer, Protocol::Tls)
+        }
         6443 => return through_proxy(world, &node),
-        2379 | 2380 => (Component::Etcd, true),
-        10250 => (Component::Kubelet, true),
-        10248 => (Component::Kubelet, false),
-        10256 => (Component::Proxy, false),
-        10251 => (Component::Scheduler, false),
-        10252 => (Component::ControllerManager, false),
-        10259 => (Component::Scheduler, true),
-        10257 => (Component::ControllerManager, true),
+        2379 | 2380 => (Component::Etcd, Protocol::Tls),
+        10250 => (Component::Kubelet, Protocol::Tls),
+        10248 => (Component::Kubelet, Protocol::Plain),
+        10256 => (Component::Proxy, Protocol::Plain),
+        10251 => (Component::Scheduler, Protocol::Plain),
+        10252 => (Component::ControllerManager, Protocol::Plain),
+        10259 => (Component::Scheduler, Protocol::Tls),
+        10257 => (Component::ControllerManager, Protocol::Tls),
         _ => return None,
     };
-    open(world, &node, component, secured.then_some(()))
+    open(world, &node, component, protocol)
 }
 
 /// nginx-proxy on the other nodes leads to the first control plane node that listens.
@@ -73,74 +76,61 @@ fn through_proxy(world: &Arc<World>, node: &SimNode) -> Option<Port> {
         return None;
     }
     let mut ends = world.with_role(crate::inventory::Role::ControlPlane);
-    ends.find_map(|node| open(world, node, Component::ApiServer, Some(())))
+    ends.find_map(|node| open(world, node, Component::ApiServer, Protocol::Tls))
 }
 
-fn open(world: &Arc<World>, node: &Arc<SimNode>, component: Component, secured: Option<()>) -> Option<Port> {
+fn open(world: &Arc<World>, node: &Arc<SimNode>, component: Component, protocol: Protocol) -> Option<Port> {
     if !world.is_up(node, component) {
         return None;
     }
-    let tls = match secured {
-        Some(()) => Some(configuration(world, node, component)?),
-        None => None,
+    let tls = match protocol {
+        Protocol::Tls => Some(configuration(world, node, component)?),
+        Protocol::Plain => None,
     };
-    Some(Port { world: Arc::clone(world), component, tls })
+    Some(Port { world: Arc::clone(world), node: Arc::clone(node), component, protocol, tls })
+}
+
+/// Returns a file that a component read when it started.
+fn held(node: &SimNode, component: Component, name: &str) -> Option<Vec<u8>> {
+    lock(&node.machine).container(component.name())?.loaded.get(name).cloned()
 }
 
 fn configuration(world: &World, node: &SimNode, component: Component) -> Option<ServerConfig> {
-    let loaded = lock(&node.machine).container(component.name())?.loaded.clone();
-    let held = |name: &str| loaded.get(name).cloned();
+    let held = |name: &str| held(node, component, name);
     let (certificate, key, clients) = match component {
         Component::ApiServer => {
-            (held("kube-apiserver.pem")?, held("kube-apiserver-key.pem")?, Clients::Known)
+            (held("kube-apiserver.pem")?, held("kube-apiserver-key.pem")?, Clients::Asked)
         }
         Component::Etcd => {
             let name = format!("kube-etcd-{}", node.dashed_address());
             let read = |file: String| node.read(&node.ssl(&file));
-            (read(format!("{name}.pem"))?, read(format!("{name}-key.pem"))?, Clients::OnlyKnown)
+            (read(format!("{name}.pem"))?, read(format!("{name}-key.pem"))?, Clients::Required)
         }
-        Component::Kubelet => (held("kubelet.crt")?, held("kubelet.key")?, Clients::Anyone),
+        Component::Kubelet => {
+            let [certificate, key] = node.kubelet_pair();
+            (held(&certificate)?, held(&key)?, Clients::Asked)
+        }
         _ => {
             let own = &world.kubelet_authority;
             (own.certificate.clone().into_bytes(), own.key.clone().into_bytes(), Clients::Anyone)
         }
     };
-    server(&certificate, &key, (clients, held("kube-ca.pem").as_deref()), world.clock)
+    let authority = held("kube-ca.pem");
+    let server = Server { certificate: &certificate, key: &key, clients, authority: authority.as_deref() };
+    server.configuration(world.clock)
 }
 
-/// Tells rustls the fleet's time.
-#[derive(Debug)]
-struct FleetTime(Clock);
+/// What a component does with a request.
+enum Reply {
+    Page(StatusCode, &'static str, String),
+    /// It never answers, and the client gives up.
+    Silence,
+}
 
-impl TimeProvider for FleetTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        let seconds = u64::try_from(self.0.now().as_second()).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+impl Reply {
+    fn text(status: StatusCode, body: &str) -> Self {
+        Self::Page(status, "text/plain; charset=utf-8", body.to_owned())
     }
-}
-
-fn server(
-    certificate: &[u8],
-    key: &[u8],
-    (clients, authority): (Clients, Option<&[u8]>),
-    clock: Clock,
-) -> Option<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().ok()?;
-    let key = PrivateKeyDer::from_pem_slice(key).ok()?;
-    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(FleetTime(clock)));
-    let builder = builder.with_safe_default_protocol_versions().ok()?;
-    let builder = if clients == Clients::Anyone {
-        builder.with_no_client_auth()
-    } else {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority?).ok()?).ok()?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let verifier = if clients == Clients::Known { verifier.allow_unauthenticated() } else { verifier };
-        builder.with_client_cert_verifier(verifier.build().ok()?)
-    };
-    builder.with_single_cert(chain, key).ok()
 }
 
 impl Port {
@@ -150,26 +140,35 @@ impl Port {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self.tls.take() {
-            None => self.http(stream, Caller::Unknown).await,
+            None => self.http(stream, None).await,
             Some(configuration) => {
                 // A handshake that fails is the client's to notice.
                 if let Ok(stream) = TlsAcceptor::from(Arc::new(configuration)).accept(stream).await {
-                    let known = stream.get_ref().1.peer_certificates().is_some();
-                    self.http(stream, if known { Caller::Known } else { Caller::Unknown }).await;
+                    let certificates = stream.get_ref().1.peer_certificates();
+                    let caller = certificates.and_then(<[_]>::first).and_then(|certificate| {
+                        let authority = held(&self.node, self.component, "kube-ca.pem")?;
+                        authority::client(certificate, &authority, self.node.now(&self.world.clock))
+                    });
+                    self.http(stream, caller).await;
                 }
             }
         }
     }
 
-    async fn http<S>(self, stream: S, caller: Caller)
+    async fn http<S>(self, stream: S, caller: Option<Identity>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let answer = |request: Request<Incoming>| {
-            let (status, body) = self.answer(request.uri().path(), caller);
+        let (port, caller) = (&self, caller.as_ref());
+        let answer = |request: Request<Incoming>| async move {
+            let (status, kind, body) = match port.answer(request, caller).await {
+                Reply::Page(status, kind, body) => (status, kind, body),
+                Reply::Silence => std::future::pending().await,
+            };
             let mut response = Response::new(Full::new(Bytes::from(body)));
             *response.status_mut() = status;
-            std::future::ready(Ok::<_, Infallible>(response))
+            response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+            Ok::<_, Infallible>(response)
         };
         // A client that breaks off has its reasons.
         let _ = hyper::server::conn::http1::Builder::new()
@@ -177,67 +176,50 @@ impl Port {
             .await;
     }
 
-    fn answer(&self, path: &str, caller: Caller) -> (StatusCode, String) {
-        let secured_kubelet =
-            self.component == Component::Kubelet && caller == Caller::Unknown && path != "/healthz";
-        match (self.component, path) {
-            (Component::ApiServer, _) if caller == Caller::Unknown => {
-                (StatusCode::UNAUTHORIZED, refusal().to_string())
+    async fn answer(&self, request: Request<Incoming>, caller: Option<&Identity>) -> Reply {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        match self.component {
+            Component::ApiServer => {
+                let Ok(body) = Limited::new(body, LARGEST_BODY).collect().await else {
+                    return Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
+                };
+                let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+                let body = body.to_bytes();
+                let asked = Asked { method: &parts.method, path, kind, body: &body };
+                self.world.settle();
+                let (status, page) = api::answer(&self.world, &self.node, caller, &asked);
+                match page {
+                    api::Page::Text(text) => Reply::text(status, &text),
+                    api::Page::Object(object) => {
+                        Reply::Page(status, "application/json", format!("{object}\n"))
+                    }
+                }
             }
-            (Component::ApiServer, "/healthz") if self.world.etcd_has_quorum() => {
-                (StatusCode::OK, "ok".to_owned())
+            Component::Etcd if path == "/health" => self.etcd_health(),
+            // RKE turns anonymous requests off (`--anonymous-auth=false`).
+            Component::Kubelet if self.protocol == Protocol::Tls && caller.is_none() => {
+                Reply::text(StatusCode::UNAUTHORIZED, "Unauthorized")
             }
-            (Component::ApiServer, "/healthz") => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "[+]ping ok\n[-]etcd failed: reason withheld\nhealthz check failed\n".to_owned(),
-            ),
-            (Component::ApiServer, "/api/v1/nodes") => (StatusCode::OK, self.nodes().to_string()),
-            (Component::Etcd, "/health") if self.world.etcd_has_quorum() => {
-                (StatusCode::OK, r#"{"health":"true"}"#.to_owned())
+            Component::Kubelet | Component::Proxy | Component::Scheduler | Component::ControllerManager
+                if path == "/healthz" =>
+            {
+                Reply::text(StatusCode::OK, "ok")
             }
-            (Component::Etcd, "/health") => {
-                (StatusCode::SERVICE_UNAVAILABLE, r#"{"health":"false"}"#.to_owned())
-            }
-            _ if secured_kubelet => (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned()),
-            (
-                Component::Kubelet | Component::Proxy | Component::Scheduler | Component::ControllerManager,
-                "/healthz",
-            ) => (StatusCode::OK, "ok".to_owned()),
-            _ => (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+            _ => Reply::text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
 
-    /// Returns the nodes as Kubernetes lists them, as far as readiness goes.
-    fn nodes(&self) -> Value {
-        let items: Vec<Value> = self
-            .world
-            .nodes
-            .iter()
-            .map(|node| {
-                let ready = if self.world.node_is_ready(node) { "True" } else { "Unknown" };
-                json!({
-                    "metadata": { "name": node.name.as_str() },
-                    "status": {
-                        "conditions": [{ "type": "Ready", "status": ready }],
-                        "addresses": [{ "type": "InternalIP", "address": node.internal_address }],
-                    },
-                })
-            })
-            .collect();
-        json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": items })
+    /// etcd answers requests from the moment on at which it first had a quorum (`serve` waits for `ReadyNotify`).
+    fn etcd_health(&self) -> Reply {
+        self.world.settle();
+        if !self.node.etcd_has_joined() {
+            return Reply::Silence;
+        }
+        if self.world.etcd_has_quorum() && self.world.etcd_serves(&self.node) {
+            Reply::text(StatusCode::OK, r#"{"health":"true"}"#)
+        } else {
+            Reply::text(StatusCode::SERVICE_UNAVAILABLE, r#"{"health":"false"}"#)
+        }
     }
-}
-
-/// Whether a client presented a certificate that the server's authority signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Caller {
-    Known,
-    Unknown,
-}
-
-fn refusal() -> Value {
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
-    })
 }

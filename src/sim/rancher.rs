@@ -68,7 +68,7 @@ impl Services {
     fn include(&self, leaf: &str) -> bool {
         let Self::One(service) = self else { return true };
         match service.as_str() {
-            "kubelet" => leaf == "kube-node",
+            "kubelet" => leaf == "kube-node" || leaf.starts_with("kube-kubelet-"),
             "etcd" => leaf.starts_with("kube-etcd-"),
             "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" | "kube-proxy" => leaf == service,
             _ => false,
@@ -279,7 +279,9 @@ impl Rotation {
     fn read_bundle(&self, node: &SimNode) -> Option<Bundle> {
         let folder = format!("{}/.tmp", node.kubernetes_folder());
         let read = |file: &str| {
-            node.read(&format!("{folder}/{file}")).and_then(|bytes| String::from_utf8(bytes).ok())
+            let text =
+                node.read(&format!("{folder}/{file}")).and_then(|bytes| String::from_utf8(bytes).ok())?;
+            Some(format!("{}\n", text.trim_end()))
         };
         let mut bundle = Bundle::new();
         let leaves = self.catalogue.leaves();
@@ -291,7 +293,7 @@ impl Rotation {
                     bundle.insert(name.to_owned(), Pair { certificate, key });
                 }
                 // etcd's pairs may be missing; one other that is makes RKE give the whole bundle up.
-                _ if name.starts_with("kube-etcd-") => {}
+                _ if name.starts_with("kube-etcd-") || name.starts_with("kube-kubelet-") => {}
                 _ => return None,
             }
         }

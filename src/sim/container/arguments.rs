@@ -20,6 +20,8 @@ pub(crate) struct Blueprint {
     pub(crate) kubernetes_version: String,
     /// The file that service account tokens are signed with.
     pub(crate) service_account_key: &'static str,
+    /// The middle of kubelet's file names, where its serving certificate is one of the cluster's.
+    pub(crate) kubelet_certificate: Option<String>,
     /// The version of Rancher, where it launched the cluster.
     pub(crate) rancher: Option<String>,
     pub(crate) started_at: Timestamp,
@@ -85,6 +87,7 @@ impl Blueprint {
             started_at: (state != State::Created).then_some(self.started_at),
             finished_at: (state == State::Exited).then_some(self.started_at),
             restart_count: 0,
+            joined: false,
             loaded: BTreeMap::new(),
             log: log(component),
             name,
@@ -192,6 +195,10 @@ impl Blueprint {
             ],
         };
         arguments.extend(specific);
+        if let (Component::Kubelet, Some(name)) = (component, &self.kubelet_certificate) {
+            arguments.push(format!("--tls-cert-file={SSL}/{name}.pem"));
+            arguments.push(format!("--tls-private-key-file={SSL}/{name}-key.pem"));
+        }
         arguments
     }
 
@@ -223,7 +230,7 @@ impl Blueprint {
     fn api_server(&self) -> Vec<String> {
         let servers: Vec<String> =
             self.members.iter().map(|(_, address)| format!("https://{address}:2379")).collect();
-        vec![
+        let mut arguments = vec![
             "kube-apiserver".to_owned(),
             "--anonymous-auth=false".to_owned(),
             "--bind-address=0.0.0.0".to_owned(),
@@ -242,7 +249,11 @@ impl Blueprint {
             format!("--proxy-client-cert-file={SSL}/kube-apiserver-proxy-client.pem"),
             format!("--proxy-client-key-file={SSL}/kube-apiserver-proxy-client-key.pem"),
             "--requestheader-allowed-names=kube-apiserver-proxy-client".to_owned(),
-        ]
+        ];
+        if self.kubelet_certificate.is_some() {
+            arguments.push(format!("--kubelet-certificate-authority={SSL}/kube-ca.pem"));
+        }
+        arguments
     }
 }
 

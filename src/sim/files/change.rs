@@ -39,6 +39,11 @@ impl Files {
         if self.medium == Medium::Full { Err(Errno::NoSpace) } else { Ok(()) }
     }
 
+    fn has_space_at(&self, path: &str) -> Result<(), Errno> {
+        let full = |folder: &String| normal(path).starts_with(&format!("{}/", normal(folder)));
+        if self.full_folder.as_ref().is_some_and(full) { Err(Errno::NoSpace) } else { Ok(()) }
+    }
+
     fn folder_for_change(&self, who: Owner, path: &str) -> Result<(FileId, String), Errno> {
         let (folder, name) = self.parent(who, path)?;
         self.changeable()?;
@@ -62,6 +67,7 @@ impl Files {
             return Err(Errno::Exists);
         }
         self.growable()?;
+        self.has_space_at(path)?;
         let id = FileId(self.next);
         self.next += 1;
         let inode = Inode { kind, mode, owner: who, modified: self.clock.now(), links: 1 };
@@ -93,6 +99,7 @@ impl Files {
             return Err(Errno::Exists);
         }
         self.changeable()?;
+        self.has_space_at(path)?;
         self.allowed(who, id, Permission::Write)?;
         if how == WriteMode::Truncate {
             let now = self.clock.now();
@@ -199,6 +206,7 @@ impl Files {
         if normal(to).starts_with(&format!("{}/", normal(from))) {
             return Err(Errno::Invalid);
         }
+        self.has_space_at(to)?;
         let replaced = self.entries(new_folder)?.get(&new_name).copied();
         if replaced == Some(id) {
             return Ok(());

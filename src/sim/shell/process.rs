@@ -265,7 +265,12 @@ impl Process {
 
     /// Does something with the node's files.
     pub(crate) fn files<T>(&self, action: impl FnOnce(&mut Files) -> T) -> T {
-        action(&mut lock(&self.node.machine).files)
+        let (world, node) = (&self.world, &self.node);
+        let before = world.log.count();
+        let result = action(&mut lock(&node.machine).files);
+        let in_place = |description: &str| description.contains("/etc/kubernetes/ssl/");
+        world.log.judge(&node.name, (before, in_place), || world.serving());
+        result
     }
 
     /// Sleeps: hardly in real time, but `date` in this script shows the full time.

@@ -13,7 +13,7 @@ use crate::inventory::NodeName;
 use crate::sim::authority::Pair;
 use crate::sim::clock::{Clock, EffectLog, lock};
 use crate::sim::files::{Files, Owner};
-use crate::sim::machine::{Login, Machine, Privilege, SimNode, World};
+use crate::sim::machine::{KubeletServing, Login, Machine, Privilege, SimNode, World};
 
 fn node(privilege: Privilege) -> (Arc<World>, Arc<SimNode>) {
     let clock = Clock::new(Timestamp::from_second(1_795_000_000).unwrap(), 0.0);
@@ -30,11 +30,13 @@ fn node(privilege: Privilege) -> (Arc<World>, Arc<SimNode>) {
         prefix: String::new(),
         docker_socket: "/var/run/docker.sock".to_owned(),
         login: Login::new("rancher", privilege),
+        kubelet_serving: KubeletServing::Own,
+        etcd_owner: None,
         machine: Mutex::new(Machine { files, containers: Vec::new() }),
         faults: Mutex::default(),
     });
     let pair = Pair { certificate: String::new(), key: String::new() };
-    (Arc::new(World::new(clock, log, vec![Arc::clone(&node)], pair)), node)
+    (Arc::new(World::new(clock, log, vec![Arc::clone(&node)], pair, "v1.11.6-rancher1-1".to_owned())), node)
 }
 
 fn simulated(script: &str, stdin: &str) -> Ended {
