@@ -6,7 +6,11 @@
     reason = "a test that cannot go on panics; it reads the clock and files itself"
 )]
 
+mod components;
+mod effects;
+mod network;
 mod rancher;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -81,6 +85,13 @@ async fn lab(layout: Layout, change: impl FnOnce(&mut FleetOptions<'_>)) -> Lab 
     Lab { fleet, _folder: folder }
 }
 
+/// Starts a fleet of an inventory that is not the usual one.
+async fn lab_of(inventory: &Inventory, layout: Layout) -> Lab {
+    let folder = tempfile::tempdir().unwrap();
+    let options = FleetOptions::new(inventory, layout, Timestamp::now());
+    Lab { fleet: Fleet::start(options, folder.path()).await.unwrap(), _folder: folder }
+}
+
 struct AnyKey;
 
 impl client::Handler for AnyKey {
@@ -149,6 +160,7 @@ impl Lab {
         let verifier: Arc<dyn rustls::client::danger::ServerCertVerifier> = Arc::clone(&seen) as _;
         let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        // What matters is what the server shows, not whether it takes this client.
         let _ = connector.connect("localhost".try_into().unwrap(), channel.into_stream()).await;
         seen.certificate.lock().unwrap().clone()
     }
