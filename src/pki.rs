@@ -6,10 +6,13 @@ mod algorithm;
 mod catalogue;
 mod certificate;
 mod issue;
+mod json_text;
 mod key;
+mod kube_config;
 mod leaf;
 mod pem;
 mod service;
+mod state;
 
 pub use algorithm::{KeyAlgorithm, new_key};
 pub use catalogue::{
@@ -17,7 +20,10 @@ pub use catalogue::{
 };
 pub use certificate::{Certificate, CertificateError, Fingerprint};
 pub use issue::{IssueError, KeyPair, Signer, SubjectKey};
+pub use json_text::{JsonError, JsonText};
 pub use key::{KeyKind, PublicPrefix};
+pub use kube_config::{ClusterAddress, KubeConfig, KubeConfigError, admin_kube_config};
 pub use leaf::{Authority, Leaf, SanDrift, Usage, leaf, san_drift};
 pub use pem::KeyError;
 pub use service::Service;
+pub use state::{FullState, StateCertificate, StateError, StateKind};
