@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -53,13 +54,31 @@ async fn handshake<S>(stream: S, server_name: &str, witness: Arc<Witness>) -> Re
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let name = ServerName::try_from(server_name.to_owned())
-        .map_err(|source| KubeError::ServerName { name: server_name.to_owned(), source })?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = client_config(witness)?.with_no_client_auth();
+    connect_with(stream, server_name, config).await
+}
+
+/// Begins the settings of a client that verifies servers in some way.
+pub(super) fn client_config(
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, KubeError> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(witness)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier))
+}
+
+/// Makes a TLS connection to the server of a name.
+pub(super) async fn connect_with<S>(
+    stream: S,
+    server_name: &str,
+    mut config: ClientConfig,
+) -> Result<TlsStream<S>, KubeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let name = ServerName::try_from(server_name.to_owned())
+        .map_err(|source| KubeError::ServerName { name: server_name.to_owned(), source })?;
     // Servers built with Go before 1.20 do not know extended master secrets.
     config.require_ems = false;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(KubeError::Handshake)
@@ -70,7 +89,7 @@ where
 /// Signatures are not checked either: certificates of old Go versions fail in parsers that are strict, and to see what is
 /// served is the whole purpose. Whether it is the right certificate is decided by comparing it with the one on disk.
 #[derive(Debug, Default)]
-struct Witness {
+pub(super) struct Witness {
     seen: OnceLock<Vec<u8>>,
 }
 

@@ -6,17 +6,19 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
 
 use super::certificate::connect;
 use super::{KubeError, within};
 
 /// How much of a body is kept, in bytes; the rest is not read. A health page is some hundred bytes long.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const PAGE_LIMIT: usize = 64 * 1024;
 
 /// How a request travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,29 +54,59 @@ pub async fn get<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = Request::get(path)
+    let request = headed(Request::get(path), host).body(Empty::<Bytes>::new())?;
+    let reply = within(timeout, async move {
+        match scheme {
+            Scheme::Http => exchange(stream, request, Excess::Cut(PAGE_LIMIT)).await,
+            Scheme::Https { server_name } => {
+                exchange(connect(stream, &server_name).await?, request, Excess::Cut(PAGE_LIMIT)).await
+            }
+        }
+    });
+    reply.await.map(Reply::into_answer)
+}
+
+/// Gives a request the headers that every one has.
+pub(super) fn headed(request: Builder, host: &str) -> Builder {
+    request
         .header(HOST, host)
         .header(USER_AGENT, concat!("certroll/", env!("CARGO_PKG_VERSION")))
         .header(CONNECTION, "close")
-        .body(Empty::new())?;
-    within(timeout, async move {
-        match scheme {
-            Scheme::Http => exchange(stream, request).await,
-            Scheme::Https { server_name } => exchange(connect(stream, &server_name).await?, request).await,
-        }
-    })
-    .await
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Answer, KubeError>
+/// What becomes of a body beyond a size in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Excess {
+    /// Its beginning is enough.
+    Cut(usize),
+    /// Half of it is worth nothing.
+    Refuse(usize),
+}
+
+/// Status and body of an answer; the body may be secret.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+impl Reply {
+    pub(super) fn into_answer(self) -> Answer {
+        Answer { status: self.status, body: String::from_utf8_lossy(&self.body).into_owned() }
+    }
+}
+
+pub(super) async fn exchange<S, B>(stream: S, request: Request<B>, excess: Excess) -> Result<Reply, KubeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = pin!(async move {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        Ok(Answer { status, body: beginning(response.into_body()).await? })
+        Ok(Reply { status, body: read(response.into_body(), excess).await? })
     });
     // The answer is what counts: an orderly end of the connection behind it may take as long as the other end likes.
     match select(answer, pin!(connection)).await {
@@ -83,18 +115,22 @@ where
     }
 }
 
-async fn beginning(mut body: Incoming) -> Result<String, KubeError> {
-    let mut kept = Vec::new();
+async fn read(mut body: Incoming, excess: Excess) -> Result<Zeroizing<Vec<u8>>, KubeError> {
+    let (Excess::Cut(limit) | Excess::Refuse(limit)) = excess;
+    // A buffer that grows leaves copies behind: where the size is known, it is taken at once.
+    let expected = body.size_hint().exact().and_then(|size| usize::try_from(size).ok());
+    let mut kept = Zeroizing::new(Vec::with_capacity(expected.unwrap_or_default().min(limit)));
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            let room = BODY_LIMIT - kept.len();
-            kept.extend(data.iter().take(room));
-        }
-        if kept.len() == BODY_LIMIT {
-            break;
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = limit - kept.len();
+        kept.extend_from_slice(data.get(..room).unwrap_or(&data));
+        match excess {
+            Excess::Refuse(limit) if data.len() > room => return Err(KubeError::TooLarge { limit }),
+            Excess::Cut(_) if data.len() >= room => break,
+            _ => {}
         }
     }
-    Ok(String::from_utf8_lossy(&kept).into_owned())
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -167,11 +203,11 @@ mod tests {
     async fn an_endless_body_is_cut() {
         let (near, far) = pipe();
         tokio::spawn(async move {
-            let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(BODY_LIMIT + 10));
+            let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(PAGE_LIMIT + 10));
             serve(far, endless).await;
         });
         let answer = get(near, Scheme::Http, "localhost", "/", LIMIT).await.unwrap();
-        assert_eq!(answer.body.len(), BODY_LIMIT);
+        assert_eq!(answer.body.len(), PAGE_LIMIT);
     }
 
     #[tokio::test]
