@@ -3,6 +3,7 @@
 //! `gather` collects them; the planner decides by them; `report` shows them. Nothing here looks at anything.
 
 mod assess;
+mod bastion;
 mod bundle;
 pub mod probe;
 mod sans;
@@ -20,6 +21,7 @@ pub use assess::{
     CertificateStatus, Thresholds, assess, certificate_status, differing_authorities, effective_not_after,
     expected_containers, is_disconnected, restart_reason, stale_containers,
 };
+pub use bastion::{BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
 
 /// What was seen of a whole cluster.

@@ -3,3 +3,95 @@
 //! What touches them is here, so that everything above works on text; the face calls it first, to read the cluster.yml.
 
 pub mod config_file;
+
+mod cluster_files;
+mod replace;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use cluster_files::{KubeConfigFile, StateFile, bastion_files};
+pub use replace::{BackupPath, replace_file};
+
+use config_file::ConfigFileError;
+
+use crate::pki::{KubeConfigError, StateError};
+
+/// Why a file of the bastion is not read or not replaced; what it holds is never quoted.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkstationError {
+    /// It is there and cannot be read.
+    #[error(transparent)]
+    Unreadable(ConfigFileError),
+    /// It is not a state of rke.
+    #[error("`{}` is not a state of rke: {cause}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: StateError,
+    },
+    /// It is not a kubeconfig, or not one whose pair can be replaced.
+    #[error("`{}` cannot be used: {cause}", path.display())]
+    KubeConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: KubeConfigError,
+    },
+    /// It has bytes that are no text.
+    #[error("`{}` is not UTF-8 text", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a link to a file that is not there.
+    #[error("`{}` is a symbolic link to a file that does not exist", path.display())]
+    DanglingLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// No file can be made beside it.
+    #[error("no file can be made in the folder `{}`", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It could not be written; what was there is there still.
+    #[error("`{}` cannot be written", path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// So many backups of it are there that none was made.
+    #[error("`{}` has too many backups", path.display())]
+    TooManyBackups {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl WorkstationError {
+    /// Returns the way out.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable(ConfigFileError::Unreadable { .. }) => {
+                "check its owner and mode, or run as a user who may read it"
+            }
+            Self::Unreadable(_) | Self::DanglingLink { .. } => {
+                "put the file of this cluster there, or move this one away"
+            }
+            Self::State { .. } => "restore it from a backup, or move it away: `rke` then begins without it",
+            Self::KubeConfig { .. } | Self::NotText { .. } => {
+                "restore it from a backup, or move it away: a new one is then made"
+            }
+            Self::Folder { .. } => "check owner and mode of the folder, or run as a user who may write to it",
+            Self::Unwritten { .. } => "check the free space of the disk, and owner and mode of the file",
+            Self::TooManyBackups { .. } => "move old backups away",
+        }
+    }
+}

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The name that stands for standard input.
-const STANDARD_INPUT: &str = "-";
+pub(super) const STANDARD_INPUT: &str = "-";
 
 /// Why a file that the operator named is not read.
 #[derive(Debug, Error)]
@@ -90,7 +90,8 @@ pub fn read_config(path: &Path, limit: u64) -> Result<String, ConfigFileError> {
     })
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigFileError> {
+/// Reads a file as bytes, up to a size.
+pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigFileError> {
     let metadata = std::fs::metadata(path).map_err(|error| refusal(path, error))?;
     if let Some(kind) = special_kind(metadata.file_type()) {
         return Err(ConfigFileError::NotAFile { path: path.to_owned(), kind });
@@ -98,12 +99,22 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigFileError> {
     if metadata.len() > limit {
         return Err(ConfigFileError::TooLarge { path: path.to_owned(), limit });
     }
-    read_bounded(File::open(path).map_err(|error| refusal(path, error))?, path, limit)
+    let file = File::open(path).map_err(|error| refusal(path, error))?;
+    read_to_limit(file, path, limit, Vec::with_capacity(metadata.len() as usize + 1))
 }
 
 /// Reads to the end, and refuses what has no end: a size is only what the file had when it was looked at.
 fn read_bounded(reader: impl Read, path: &Path, limit: u64) -> Result<Vec<u8>, ConfigFileError> {
-    let mut bytes = Vec::new();
+    read_to_limit(reader, path, limit, Vec::new())
+}
+
+/// Reads into a buffer, which has the size of the file where that is known: one that grows leaves copies of keys behind.
+fn read_to_limit(
+    reader: impl Read,
+    path: &Path,
+    limit: u64,
+    mut bytes: Vec<u8>,
+) -> Result<Vec<u8>, ConfigFileError> {
     let size =
         reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| refusal(path, error))?;
     if size as u64 > limit {

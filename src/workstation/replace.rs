@@ -1,0 +1,243 @@
+//! A replacement puts a new text in the place of a file: whole or not at all, and never without a backup.
+
+#![expect(clippy::disallowed_methods, reason = "this module owns the replacing of files of the bastion")]
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use super::WorkstationError;
+
+/// Private keys are in these files: nobody else may read them, whatever the mode was (rke before 1.0 wrote 0640).
+const MODE: u32 = 0o600;
+
+/// How many backups of one name are made.
+const MAX_BACKUPS: u32 = 1000;
+
+/// Where the old text of a file is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupPath(PathBuf);
+
+impl BackupPath {
+    /// Returns the path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Replaces a file, or makes it where it is missing; returns where the old one is kept.
+///
+/// A symbolic link stays, and its target is replaced. The backup lies beside it as `<file>.<suffix>`, or `<file>.<suffix>.2` and so on
+/// where that is taken. Both are readable for their owner alone, and the owner stays where the system lets us.
+pub fn replace_file(
+    path: &Path,
+    text: &str,
+    backup_suffix: &str,
+) -> Result<Option<BackupPath>, WorkstationError> {
+    let (target, old) = resolve(path)?;
+    let backup = match &old {
+        Some(old) => Some(back_up(&target, old, backup_suffix)?),
+        None => None,
+    };
+    let folder = folder_of(&target);
+    let mut file = tempfile::Builder::new()
+        .prefix(".certroll-")
+        .tempfile_in(folder)
+        .map_err(|source| WorkstationError::Folder { folder: folder.to_owned(), source })?;
+    let unwritten = |source| WorkstationError::Unwritten { path: target.clone(), source };
+    fill(file.as_file_mut(), text.as_bytes(), old.as_ref()).map_err(unwritten)?;
+    let persisted = match old {
+        Some(_) => file.persist(&target),
+        // Whoever made it in the meantime has no backup.
+        None => file.persist_noclobber(&target),
+    };
+    persisted.map_err(|error| unwritten(error.error))?;
+    // The name must survive a loss of power too; a file system that cannot promise it has done what it can.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(backup)
+}
+
+/// Returns the file itself where a path is a link, and what is known of it if it is there.
+fn resolve(path: &Path) -> Result<(PathBuf, Option<Metadata>), WorkstationError> {
+    let unwritten = |source| WorkstationError::Unwritten { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((path.to_owned(), None)),
+        Err(error) => return Err(unwritten(error)),
+    }
+    let target = fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => WorkstationError::DanglingLink { path: path.to_owned() },
+        _ => unwritten(error),
+    })?;
+    let metadata = fs::metadata(&target).map_err(unwritten)?;
+    if !metadata.is_file() {
+        return Err(unwritten(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    Ok((target, Some(metadata)))
+}
+
+/// Copies a file to a name that is free.
+fn back_up(target: &Path, old: &Metadata, suffix: &str) -> Result<BackupPath, WorkstationError> {
+    let unwritten = |path: &Path, source| WorkstationError::Unwritten { path: path.to_owned(), source };
+    let content = zeroize::Zeroizing::new(fs::read(target).map_err(|error| unwritten(target, error))?);
+    let (path, mut file) = free_backup(target, suffix)?;
+    if let Err(error) = fill(&mut file, &content, Some(old)) {
+        // Half a backup would look like a whole one.
+        let _ = fs::remove_file(&path);
+        return Err(unwritten(&path, error));
+    }
+    Ok(BackupPath(path))
+}
+
+fn free_backup(target: &Path, suffix: &str) -> Result<(PathBuf, File), WorkstationError> {
+    for number in 1..=MAX_BACKUPS {
+        let mut name = OsString::from(target);
+        name.push(format!(".{suffix}"));
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        match OpenOptions::new().write(true).create_new(true).mode(MODE).open(&name) {
+            Ok(file) => return Ok((name.into(), file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => {
+                return Err(WorkstationError::Folder { folder: folder_of(target).to_owned(), source });
+            }
+        }
+    }
+    Err(WorkstationError::TooManyBackups { path: target.to_owned() })
+}
+
+/// Writes a new file, gives it the owner of the old one, and waits until the disk has it.
+fn fill(file: &mut File, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+    file.write_all(content)?;
+    if let Some(old) = old {
+        // Only root may give a file away; the file of whoever runs this is just as good for them.
+        let _ = fchown(&*file, Some(old.uid()), Some(old.gid()));
+    }
+    file.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_no_backup_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        fs::write(&path, "one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let first = replace_file(&path, "two", "run").unwrap().unwrap();
+        let second = replace_file(&path, "three", "run").unwrap().unwrap();
+        assert_eq!(names(folder.path()), ["state", "state.run", "state.run.2"]);
+        assert_eq!([text(first.as_path()), text(second.as_path()), text(&path)], ["one", "two", "three"]);
+        for file in [first.as_path(), second.as_path(), &path] {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        assert_eq!(replace_file(&path, "one", "run").unwrap(), None);
+        assert_eq!(
+            (names(folder.path()), text(&path), mode(&path)),
+            (vec!["state".to_owned()], "one".to_owned(), 0o600)
+        );
+    }
+
+    #[test]
+    fn a_link_stays_and_its_target_is_replaced() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, target) = (folder.path().join("state"), elsewhere.path().join("real"));
+        fs::write(&target, "one").unwrap();
+        symlink(&target, &link).unwrap();
+        let backup = replace_file(&link, "two", "run").unwrap().unwrap();
+        assert_eq!(backup.as_path().file_name().unwrap(), "real.run");
+        assert_eq!(fs::read_link(&link).unwrap(), target);
+        assert_eq!((text(&target), text(backup.as_path())), ("two".to_owned(), "one".to_owned()));
+        assert_eq!(names(folder.path()), ["state"]);
+
+        fs::remove_file(&target).unwrap();
+        let error = replace_file(&link, "three", "run").unwrap_err();
+        assert!(matches!(error, WorkstationError::DanglingLink { .. }), "{error}");
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        fs::create_dir(&path).unwrap();
+        let error = replace_file(&path, "one", "run").unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` cannot be written", path.display()));
+        assert_eq!(names(folder.path()), ["state"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone/state");
+        let error = replace_file(&path, "one", "run").unwrap_err();
+        let gone = folder.path().join("gone");
+        assert_eq!(error.to_string(), format!("no file can be made in the folder `{}`", gone.display()));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_to_leaves_the_file_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        fs::write(&path, "one").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+        let is_root = File::create(folder.path().join("probe")).is_ok();
+        let outcome = replace_file(&path, "two", "run");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        if is_root {
+            eprintln!("skipped: root may write to every folder");
+            return;
+        }
+        assert!(matches!(outcome, Err(WorkstationError::Folder { .. })), "{outcome:?}");
+        assert_eq!((names(folder.path()), text(&path)), (vec!["state".to_owned()], "one".to_owned()));
+    }
+
+    #[test]
+    fn the_owner_of_a_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        fs::write(&path, "one").unwrap();
+        if std::os::unix::fs::chown(&path, Some(12345), Some(12346)).is_err() {
+            eprintln!("skipped: only root may give a file away");
+            return;
+        }
+        let backup = replace_file(&path, "two", "run").unwrap().unwrap();
+        for file in [backup.as_path(), &path] {
+            let metadata = fs::metadata(file).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
+        }
+    }
+}
