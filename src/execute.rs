@@ -4,11 +4,15 @@
 //! who draws them.
 
 mod files;
+mod issuance;
 mod lock;
+mod prove;
 mod recorder;
 mod restart;
 mod rotate;
+mod state;
 mod step;
+mod switch;
 mod verify;
 
 use std::collections::HashMap;
@@ -25,9 +29,13 @@ use crate::facts::{Facts, LockHolder};
 use crate::gather::Gatherer;
 use crate::inventory::NodeName;
 use crate::journal::{Journal, JournalError};
+use crate::kube::{ApiServer, Health};
 use crate::pki::KeyPair;
-use crate::plan::{Plan, Stage, Step};
+use crate::plan::{Plan, Stage, StageName, Step};
 use crate::rancher;
+use issuance::Issuance;
+use prove::NodeList;
+use step::Peers;
 
 pub use lock::{LockError, release as release_lock, take as take_lock};
 pub use recorder::Recorder;
@@ -114,6 +122,12 @@ struct Execution<'a> {
     kube_admin: OnceCell<KeyPair>,
     /// When somebody else had made the certificates: from then on the agents of the nodes have their time.
     rotated_at: OnceCell<Instant>,
+    /// The certificates that this run makes.
+    issuance: Issuance,
+    /// The connections to nodes that are asked while another one has its turn.
+    peers: Peers,
+    /// What the API said last about the nodes.
+    node_list: NodeList,
     /// Set when a step has failed: what has not begun does not begin any more.
     failed: AtomicBool,
 }
@@ -153,6 +167,9 @@ pub async fn execute(
         recorder: &recorder,
         kube_admin: OnceCell::new(),
         rotated_at: OnceCell::new(),
+        issuance: Issuance::begin(&run.plan),
+        peers: Peers::default(),
+        node_list: NodeList::default(),
         failed: AtomicBool::new(false),
     };
     recorder.record(EventKind::RunStarted {
@@ -163,6 +180,7 @@ pub async fn execute(
     })?;
     recorder.record(EventKind::LockTaken { nodes: run.plan.lock_nodes.clone() })?;
     let result = execution.run_stages().await;
+    execution.peers.close().await;
     let kept = lock::release(&run.gatherer, &run.facts, &run.plan.lock_nodes, &run.holder).await;
     result?;
     let nodes = run.plan.lock_nodes.iter().filter(|node| !kept.contains(node)).cloned().collect();
@@ -196,7 +214,11 @@ impl Execution<'_> {
                 steps.push(step);
             }
         }
-        let width = stage.max_unavailable.min(self.run.parallel).max(1);
+        let width = match stage.name {
+            // These wait for each other: a quorum comes back when all of them have had their turn.
+            StageName::EtcdQuorum => stage.max_unavailable,
+            _ => stage.max_unavailable.min(self.run.parallel).max(1),
+        };
         let mut running = futures::stream::iter(chains)
             .map(|(node, steps)| self.run_chain(stage, node, steps))
             .buffer_unordered(width);
@@ -276,4 +298,28 @@ impl Execution<'_> {
         self.recorder.record(EventKind::RunFinished { run, outcome, done, failed, not_run, exit_status })?;
         Ok(self.recorder.state())
     }
+}
+
+/// Says what is wrong with an API server, asked by an administrator.
+async fn answers_well(api: &ApiServer<'_>) -> Result<(), String> {
+    match api.healthz().await {
+        Ok(Health::Healthy) => Ok(()),
+        Ok(Health::Answers) => {
+            Err("GET https://127.0.0.1:6443/healthz: an administrator is refused".to_owned())
+        }
+        Ok(Health::Unhealthy(said)) => Err(format!("GET https://127.0.0.1:6443/healthz: {said}")),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// Returns an error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

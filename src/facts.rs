@@ -125,6 +125,10 @@ pub struct Observation {
     pub served: Vec<Served>,
     /// How the components answered.
     pub health: Vec<Health>,
+    /// The runs that have laid new files aside and not come to their end.
+    pub unfinished_runs: Vec<String>,
+    /// The key that kube-apiserver checks service account tokens with (`--service-account-key-file`), as its container names it.
+    pub service_account_key_file: Option<String>,
     /// The last line about the connection in the log of the Rancher agent.
     pub agent_log: Option<String>,
     /// The lock of a run, as it was written.
@@ -170,16 +174,14 @@ impl Observation {
         agents.max_by_key(|container| (container.is_running(), container.started_at))
     }
 
-    /// Returns whether a component's container started before its certificate or key was written (rancher/rancher#21709).
+    /// Returns whether a component's container started before a certificate or key that it loads was written
+    /// (rancher/rancher#21709).
     pub fn is_stale(&self, container: &Container) -> bool {
-        let Some(certificate) = certificate_of_container(&container.name) else { return false };
         let Some(started_at) = container.started_at else { return false };
-        let names =
-            [certificate_file_name(Location::Ssl, certificate), key_file_name(Location::Ssl, certificate)];
-        names
-            .iter()
-            .filter_map(|name| self.file(Location::Ssl, name))
-            .any(|file| file.modified_at > started_at)
+        let names = certificates_of_container(&container.name).iter().flat_map(|name| {
+            [certificate_file_name(Location::Ssl, name), key_file_name(Location::Ssl, name)]
+        });
+        names.filter_map(|name| self.file(Location::Ssl, &name)).any(|file| file.modified_at > started_at)
     }
 
     /// Returns how a component answered.
@@ -196,15 +198,16 @@ impl Observation {
 /// The beginning of the name of the Rancher agent's container.
 pub const CATTLE_NODE_AGENT: &str = "k8s_agent_cattle-node-agent";
 
-/// Returns the certificate that a component loads once, at its start. etcd is not here: it reads its files at each handshake (§3.2).
-pub fn certificate_of_container(container: &str) -> Option<&'static str> {
+/// Returns the certificates that a component loads once, at its start, its own first. etcd is not here: it reads its files at
+/// each handshake (§3.2). An API server shows kube-node to etcd (§2.1).
+pub fn certificates_of_container(container: &str) -> &'static [&'static str] {
     match container {
-        "kubelet" => Some("kube-node"),
-        "kube-proxy" => Some("kube-proxy"),
-        "kube-apiserver" => Some("kube-apiserver"),
-        "kube-controller-manager" => Some("kube-controller-manager"),
-        "kube-scheduler" => Some("kube-scheduler"),
-        _ => None,
+        "kubelet" => &["kube-node"],
+        "kube-proxy" => &["kube-proxy"],
+        "kube-apiserver" => &["kube-apiserver", "kube-node", "kube-apiserver-proxy-client"],
+        "kube-controller-manager" => &["kube-controller-manager"],
+        "kube-scheduler" => &["kube-scheduler"],
+        _ => &[],
     }
 }
 

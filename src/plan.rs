@@ -6,12 +6,14 @@
 mod action;
 mod basis;
 mod blockers;
+mod certificate;
 mod checker;
 mod estimate;
 mod instructions;
 mod planner;
 mod policy;
 mod repair;
+mod switch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,9 +32,13 @@ pub use action::{
 };
 pub use basis::{basis, moved, moved_of_node};
 pub use blockers::on_node as node_blockers;
+pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership};
 pub use checker::check;
 pub use planner::plan;
-pub use policy::{Policy, RancherNodeState, RancherTarget, Renewal, is_active};
+pub use policy::{
+    AfterDirect, CustomCertificates, Direct, KubeletServing, Policy, RancherNodeState, RancherTarget,
+    Renewal, is_active,
+};
 
 /// The version of the saved form.
 pub const PLAN_VERSION: u32 = 1;
@@ -65,6 +71,8 @@ impl fmt::Display for Procedure {
 pub enum Via {
     /// Rancher, through its API.
     Rancher,
+    /// certroll, with the key of the cluster's own CA.
+    Direct,
     /// The operator, by hand.
     Manual,
 }
@@ -73,6 +81,7 @@ impl fmt::Display for Via {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::Rancher => "rancher",
+            Self::Direct => "direct",
             Self::Manual => "manual",
         })
     }
@@ -103,6 +112,12 @@ pub struct Plan {
     pub fingerprint: Fingerprint,
     /// What the plan was made from: a hash for the inventory, the policy, and each node.
     pub basis: BTreeMap<String, String>,
+    /// The certificates that the run makes or spreads; empty where somebody else makes them.
+    #[serde(default)]
+    pub certificates: Vec<NewCertificate>,
+    /// Where the CAs' keys are read that sign them.
+    #[serde(default)]
+    pub ca_keys: Vec<CaKey>,
     /// What is done, in order; a stage begins when the one before has ended well.
     pub stages: Vec<Stage>,
     /// What forbids carrying it out.
@@ -155,14 +170,24 @@ pub enum StageName {
     Backup,
     /// Completes the legacy bundle.
     Repair,
+    /// Makes certificates, and lays them aside on every node.
+    Staging,
+    /// Switches as many etcd members at once as it takes to get a quorum back.
+    EtcdQuorum,
+    /// Switches etcd members, one at a time.
+    Etcd,
     /// Has the certificates made.
     Rotate,
     /// Waits until etcd and control plane nodes have and serve them.
     Confirm,
-    /// Restarts kubelet and kube-proxy of etcd and control plane nodes where they need it.
+    /// Restarts the components of etcd and control plane nodes, where they need it.
     ControlPlane,
-    /// Restarts kubelet and kube-proxy of workers where they need it.
+    /// Restarts kubelet and kube-proxy of workers, where they need it.
     Workers,
+    /// Writes new certificates into what rke keeps of the cluster.
+    State,
+    /// Restarts kubelet and kube-proxy where Rancher has rotated after certroll, and they need it.
+    Agents,
     /// Looks at every node once more, against the goal.
     Verify,
 }
@@ -174,10 +199,15 @@ impl StageName {
             Self::Preflight => "preflight",
             Self::Backup => "backup",
             Self::Repair => "repair",
+            Self::Staging => "staging",
+            Self::EtcdQuorum => "etcd quorum",
+            Self::Etcd => "etcd",
             Self::Rotate => "rotate",
             Self::Confirm => "confirm",
             Self::ControlPlane => "control plane",
             Self::Workers => "workers",
+            Self::State => "state",
+            Self::Agents => "agents",
             Self::Verify => "verify",
         }
     }
@@ -242,7 +272,7 @@ pub struct Step {
 /// How often a worker's agent asks Rancher for its plan, where Rancher does not say otherwise (rancher/rancher `agentCheckInterval`).
 pub const AGENT_CHECK_INTERVAL: Duration = Duration::from_mins(2);
 
-/// How long a component may take until it answers again after its restart. RKE waits 10 times 5 s for kubelet and kube-proxy
+/// How long a component may take until it answers again after its restart, where the operator says nothing else. RKE waits 10 times 5 s for kubelet and kube-proxy
 /// (`services/healthcheck.go`); on busy hosts that is short.
 pub const HEALTH_TIMEOUT: Duration = Duration::from_mins(2);
 

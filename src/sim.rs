@@ -219,6 +219,11 @@ impl Fleet {
         self.world.log.all()
     }
 
+    /// Returns every command line that a node was given, in order: what stands in argument lists there.
+    pub fn command_lines(&self) -> Vec<(NodeName, String)> {
+        lock(&self.world.lines).clone()
+    }
+
     /// Returns an object of `kube-system` that the cluster stores, as its API gives it.
     pub fn stored(&self, kind: StoredKind, name: &str) -> Option<serde_json::Value> {
         lock(&self.world.store).get(kind, name)

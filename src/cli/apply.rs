@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,11 +10,11 @@ use super::settings::Settings;
 use super::terminal::{Drawing, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
 use crate::execute::{LockError, Operator, Run, execute, release_lock, take_lock};
+use crate::facts::LockHolder;
 use crate::facts::probe::KeyReading;
-use crate::facts::{Facts, LockHolder};
 use crate::inventory::NodeName;
 use crate::journal::{ClusterFolder, Journal, load_plan};
-use crate::plan::{PLAN_VERSION, Via, basis, check, moved};
+use crate::plan::{Action, PLAN_VERSION, basis, check, moved};
 use crate::report;
 use crate::report::AnswerBy;
 use crate::report::progress::Bars;
@@ -81,9 +80,11 @@ async fn load(
     }
     let loaded = settings.load()?;
     settings.warn(terminal);
-    let rancher = match plan.via {
-        Some(Via::Rancher) => Some(super::rancher::connect(&arguments.rancher, &loaded.inventory).await?.0),
-        _ => None,
+    let asks_rancher = plan.steps().any(|step| matches!(step.action, Action::RotateByRancher { .. }));
+    let rancher = if asks_rancher {
+        Some(super::rancher::connect(&arguments.rancher, &loaded.inventory).await?.0)
+    } else {
+        None
     };
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let is_known = |name: &NodeName| plan.basis.contains_key(&format!("node {name}"));
@@ -118,7 +119,6 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
     take_lock(&gatherer, &facts, &plan.lock_nodes, &holder, break_lock.as_deref()).await.map_err(refused)?;
 
     let folder = cluster.run(&name);
-    let directories = directories(&facts);
     let result = match Journal::create(&folder, &plan) {
         Ok(journal) => {
             let operator = Arc::new(Operator::default());
@@ -147,7 +147,7 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
         ));
     }
     if !terminal.is_json() {
-        terminal.print(&report::summary::summary(&state, &plan, &directories));
+        terminal.print(&report::summary::summary(&state, &plan, &facts));
     }
     Ok(state.exit_status.unwrap_or(FAILED))
 }
@@ -271,11 +271,6 @@ impl View {
             bars.finish();
         }
     }
-}
-
-/// Returns where the backups of each node are: its `/etc/kubernetes`.
-fn directories(facts: &Facts) -> BTreeMap<NodeName, String> {
-    facts.seen().map(|(node, seen)| (node.name.clone(), seen.kubernetes_directory.clone())).collect()
 }
 
 /// Returns the refusal of a lock.

@@ -155,9 +155,44 @@ pub(super) struct PlanOptions {
     /// How long Rancher (default 20m) or the operator (default 60m) may take
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) wait: Option<Duration>,
+    /// How long a component may take until it is healthy again after its restart
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
+    pub(super) health_timeout: Duration,
     /// Take the lock away from this run, which is certainly dead
     #[arg(long, value_name = "RUN")]
     pub(super) break_lock: Option<String>,
+    #[command(flatten)]
+    pub(super) direct: DirectOptions,
+}
+
+/// How long certificates that certroll makes are valid, in days: as long as RKE's.
+pub(super) const VALIDITY_DAYS: u16 = 3650;
+
+/// What shapes a plan of `--via direct`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "With --via direct")]
+pub(super) struct DirectOptions {
+    /// How many days new certificates are valid; they never outlive their CA
+    #[arg(long, value_name = "N", default_value_t = VALIDITY_DAYS, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) validity: u16,
+    /// Have the kubelet make a new serving certificate of its own, where that is due
+    #[arg(long)]
+    pub(super) kubelet_serving: bool,
+    /// Replace certificates that another CA has issued under RKE's names
+    #[arg(long)]
+    pub(super) replace_custom: bool,
+    /// Have Rancher rotate afterwards, on a cluster that Rancher launched, so that its own copy agrees
+    #[arg(long, value_name = "METHOD", value_enum, conflicts_with = "accept_rancher_revert")]
+    pub(super) then: Option<ThenName>,
+    /// Go on although Rancher will put its old certificates back until it rotates too
+    #[arg(long)]
+    pub(super) accept_rancher_revert: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ThenName {
+    /// Through Rancher's API, once the cluster's own answers again
+    Rancher,
 }
 
 /// How Rancher is reached. The token comes from RANCHER_TOKEN or a file, never from an argument.
@@ -202,7 +237,7 @@ pub(super) struct ApplyArguments {
     #[command(flatten)]
     pub(super) options: PlanOptions,
     /// Carry out this saved plan; its commands come from its actions
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "nodes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert"])]
     pub(super) plan: Option<PathBuf>,
     /// Do not ask; never answers for host keys, fingerprints or passwords
     #[arg(short, long)]
@@ -220,7 +255,7 @@ pub(super) struct RunsArguments {
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct DemoArguments {
-    /// Who makes the new certificates: the simulated Rancher, or a simulated operator
+    /// Who makes the new certificates: the simulated Rancher, certroll itself, or a simulated operator
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = ViaName::Rancher)]
     pub(super) via: ViaName,
     /// Keep the simulated fleet up and print the cluster.yml to use with the other commands
@@ -242,11 +277,10 @@ pub(super) enum ProcedureName {
 pub(super) enum ViaName {
     /// Rancher 2.0.14, 2.1.9 and later, through its API
     Rancher,
+    /// certroll itself, with the key of the cluster's own CA; needs neither Rancher nor rke
+    Direct,
     /// You, in Rancher's UI; certroll says what to do and waits for it
     Manual,
-    /// Not built yet
-    #[value(hide = true)]
-    Direct,
     /// Not built yet
     #[value(hide = true)]
     Rke,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser as _;
+use jiff::Timestamp;
 
 use super::arguments::{Arguments, Command, DemoArguments, ViaName};
 use super::failure::{FAILED, Failure, USAGE, WORRYING};
@@ -12,7 +13,7 @@ use super::terminal::{Terminal, stop_wanted};
 use crate::inventory::{Inventory, NodeName, Parsed, Role};
 use crate::journal::{ClusterFolder, read_runs};
 use crate::plan::StageName;
-use crate::sim::{Fleet, FleetOptions, Layout, RancherOptions, SimError};
+use crate::sim::{Fleet, FleetOptions, Layout, RancherOptions, RkeFiles, SimError};
 
 /// The cluster of a demo without `--config`: what most people who need certroll have.
 const CLUSTER: &str = include_str!("demo/cluster.yml");
@@ -29,9 +30,9 @@ pub(super) async fn run(
     terminal: &Terminal,
     arguments: &DemoArguments,
 ) -> Result<Status, Failure> {
-    if matches!(arguments.via, ViaName::Direct | ViaName::Rke) {
+    if arguments.via == ViaName::Rke {
         return Err(Failure::usage("this method is not built yet")
-            .hint("use --via rancher or --via manual".to_owned()));
+            .hint("use --via rancher, --via direct or --via manual".to_owned()));
     }
     let inventory = inventory(settings)?;
     if !inventory.external_etcd_urls.is_empty() {
@@ -44,13 +45,12 @@ pub(super) async fn run(
         .permissions(Permissions::from_mode(0o700))
         .tempdir()
         .map_err(|error| Failure::new(FAILED, error))?;
-    let mut options = FleetOptions::new(&inventory, Layout::LegacyExpired, settings.clock.now());
-    options.rancher = Some(rancher(&inventory));
+    let options = fleet_options(&inventory, arguments.via, settings.clock.now());
     let fleet = Fleet::start(options, folder.path()).await.map_err(failure)?;
     let rehearsal =
         Rehearsal { terminal, fleet: &fleet, folder: folder.path(), cluster: inventory.cluster_name.clone() };
     if arguments.serve {
-        return rehearsal.serve().await;
+        return rehearsal.serve(arguments.via).await;
     }
     rehearsal.rehearse(arguments.via).await
 }
@@ -63,6 +63,18 @@ fn inventory(settings: &Settings) -> Result<Inventory, Failure> {
     let Parsed { inventory, .. } =
         Inventory::parse(CLUSTER, "demo").map_err(|error| Failure::message(USAGE, error))?;
     Ok(inventory)
+}
+
+/// Returns the cluster that a method is for: one that Rancher launched, or one that the `rke` command built and has lost.
+fn fleet_options(inventory: &Inventory, via: ViaName, now: Timestamp) -> FleetOptions<'_> {
+    if via == ViaName::Direct {
+        let mut options = FleetOptions::new(inventory, Layout::Expired028, now);
+        options.rke_files = RkeFiles::Beside;
+        return options;
+    }
+    let mut options = FleetOptions::new(inventory, Layout::LegacyExpired, now);
+    options.rancher = Some(rancher(inventory));
+    options
 }
 
 /// Returns a Rancher whose agents leave some workers on old certificates, as the real ones do (rancher#21709).
@@ -86,12 +98,13 @@ struct Rehearsal<'a> {
 impl Rehearsal<'_> {
     /// Runs check, plan, apply and check, as an operator would type them.
     async fn rehearse(&self, via: ViaName) -> Result<Status, Failure> {
-        self.say(
-            "A simulated cluster: legacy layout, every leaf certificate expired. Nothing real is touched.",
-        );
+        let layout = if via == ViaName::Direct { "built by rke 0.2.8" } else { "legacy layout" };
+        self.say(&format!(
+            "A simulated cluster: {layout}, every leaf certificate expired. Nothing real is touched.",
+        ));
         let before = self.command(&["check"]).await?;
         expect("check", before, WORRYING)?;
-        let via = if via == ViaName::Manual { "manual" } else { "rancher" };
+        let via = method(via);
         self.command(&["plan", "--via", via]).await?;
         let apply = ["apply", "--via", via, "--yes"];
         let applied = match via {
@@ -109,7 +122,7 @@ impl Rehearsal<'_> {
         let after = self.command(&["check"]).await?;
         expect("check", after, 0)?;
         self.command(&["runs"]).await?;
-        self.say("\nThat was the whole procedure, with the real pipeline over real SSH and TLS. With your own cluster.yml:\n  certroll check -c cluster.yml\n  certroll plan -c cluster.yml --via manual");
+        self.say(&format!("\nThat was the whole procedure, with the real pipeline over real SSH and TLS. With your own cluster.yml:\n  certroll check -c cluster.yml\n  certroll plan -c cluster.yml --via {via}"));
         Ok(0)
     }
 
@@ -162,20 +175,30 @@ impl Rehearsal<'_> {
     }
 
     /// Keeps the fleet up until Ctrl-C or SIGTERM, and says how the other commands reach it.
-    async fn serve(&self) -> Result<Status, Failure> {
-        let words = self.command_line(&["plan", "--via", "rancher"]);
+    async fn serve(&self, via: ViaName) -> Result<Status, Failure> {
+        let via = method(via);
+        let words = self.command_line(&["plan", "--via", via]);
         let options: Vec<&str> = words.iter().skip(4).map(String::as_str).collect();
         self.terminal.print(&self.fleet.paths().cluster_yml.display().to_string());
         self.say("The simulated fleet is up until Ctrl-C. The cluster.yml is the path on stdout; use it so:");
         let reach: Vec<&str> = options.iter().take(6).copied().collect();
         self.say(&format!("  certroll check {}", reach.join(" ")));
-        self.say(&format!("  certroll plan --via rancher {}", options.join(" ")));
+        self.say(&format!("  certroll plan --via {via} {}", options.join(" ")));
         stop_wanted().await;
         Ok(0)
     }
 
     fn say(&self, text: &str) {
         self.terminal.mention(text);
+    }
+}
+
+/// Returns the word of a method on the command line.
+fn method(via: ViaName) -> &'static str {
+    match via {
+        ViaName::Manual => "manual",
+        ViaName::Direct => "direct",
+        ViaName::Rancher | ViaName::Rke => "rancher",
     }
 }
 

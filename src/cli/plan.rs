@@ -4,10 +4,11 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::arguments::{
-    Output, PlanArguments, PlanOptions, ProcedureName, RENEW_DAYS, RancherOptions, ViaName,
+    DirectOptions, Output, PlanArguments, PlanOptions, ProcedureName, RENEW_DAYS, RancherOptions, ThenName,
+    VALIDITY_DAYS, ViaName,
 };
 use super::check::look;
-use super::failure::{CANCELLED, FAILED, Failure, REFUSED, WORRYING};
+use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE, WORRYING};
 use super::settings::{Loaded, Settings};
 use super::terminal::Terminal;
 use crate::command::quote;
@@ -17,8 +18,12 @@ use crate::facts::probe::KeyReading;
 use crate::gather::Gatherer;
 use crate::inventory::{MaxUnavailable, Node, Role};
 use crate::journal::{run_name, save_plan};
-use crate::plan::{Plan, Policy, Procedure, RancherTarget, Renewal, Via, check, plan};
+use crate::plan::{
+    AfterDirect, CustomCertificates, Direct, HEALTH_TIMEOUT, KubeletServing, Plan, Policy, Procedure,
+    RancherTarget, Renewal, Via, check, plan,
+};
 use crate::report::{self, review::Review};
+use crate::workstation::bastion_files;
 
 /// How long Rancher may take: its own steps need minutes, and its retries come every ten.
 const RANCHER_WAIT: Duration = Duration::from_mins(20);
@@ -82,6 +87,10 @@ fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) ->
         MaxUnavailable::Count(count) => format!("--max-unavailable {count}"),
         MaxUnavailable::Percent(percent) => format!("--max-unavailable {percent}%"),
     }));
+    if options.health_timeout != HEALTH_TIMEOUT {
+        words.push(format!("--health-timeout {}s", options.health_timeout.as_secs()));
+    }
+    words.extend(direct_again(&options.direct));
     words.extend(rancher.rancher_url.iter().map(|url| format!("--rancher-url {}", quote(url))));
     words.extend(rancher.rancher_cluster.iter().map(|name| format!("--rancher-cluster {}", quote(name))));
     words.extend(rancher.rancher_ca.iter().map(|file| format!("--rancher-ca {}", quoted(file))));
@@ -92,6 +101,22 @@ fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) ->
         rancher.rancher_token_file.iter().map(|file| format!("--rancher-token-file {}", quoted(file))),
     );
     words.join(" ")
+}
+
+/// Returns the options of `--via direct` that were given.
+fn direct_again(options: &DirectOptions) -> Vec<String> {
+    let mut words = Vec::new();
+    if options.validity != VALIDITY_DAYS {
+        words.push(format!("--validity {}", options.validity));
+    }
+    let switches = [
+        ("--kubelet-serving", options.kubelet_serving),
+        ("--replace-custom", options.replace_custom),
+        ("--then rancher", options.then.is_some()),
+        ("--accept-rancher-revert", options.accept_rancher_revert),
+    ];
+    words.extend(switches.iter().filter(|(_, given)| *given).map(|(option, _)| (*option).to_owned()));
+    words
 }
 
 /// Returns a path as a shell takes it.
@@ -125,15 +150,18 @@ pub(super) async fn make(
     let via = if procedure == Procedure::Rotate { Some(via(options, terminal)?) } else { None };
     let loaded = settings.load()?;
     settings.warn(terminal);
+    refuse_stray_options(options, via)?;
+    let needs_rancher = via == Some(Via::Rancher) || options.direct.then.is_some();
     let (rancher, target) = match via {
-        Some(Via::Rancher) => super::rancher::connect(rancher, &loaded.inventory).await.map(known)?,
-        Some(Via::Manual) | None => {
-            super::rancher::consult(rancher, &loaded.inventory, terminal).await.map_or((None, None), known)
-        }
+        _ if needs_rancher => super::rancher::connect(rancher, &loaded.inventory).await.map(known)?,
+        _ => super::rancher::consult(rancher, &loaded.inventory, terminal).await.map_or((None, None), known),
     };
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_to_look_at(&loaded, procedure), terminal).await;
     let mut policy = policy(settings, options, &loaded, via, target);
+    if via == Some(Via::Direct) {
+        policy.direct = Some(direct(settings, &options.direct)?);
+    }
     policy.break_lock = options.break_lock.as_deref().map(|part| lock_to_break(&facts, part)).transpose()?;
     let mut plan = plan(&loaded.inventory, &facts, &policy);
     plan.blockers.extend(check(&plan, &facts));
@@ -186,17 +214,17 @@ fn via(options: &PlanOptions, terminal: &Terminal) -> Result<Via, Failure> {
     match options.via {
         Some(ViaName::Rancher) => Ok(Via::Rancher),
         Some(ViaName::Manual) => Ok(Via::Manual),
-        Some(ViaName::Direct) => Err(not_built("direct")),
+        Some(ViaName::Direct) => Ok(Via::Direct),
         Some(ViaName::Rke) => Err(not_built("rke")),
         None if terminal.can_ask() => ask_via(terminal),
         None => Err(Failure::usage("`rotate` needs to know who makes the new certificates")
-            .hint("give --via rancher or --via manual".to_owned())),
+            .hint("give --via rancher, --via direct or --via manual".to_owned())),
     }
 }
 
 fn not_built(method: &str) -> Failure {
     Failure::usage(format!("`--via {method}` is not built yet")).hint(
-        "use --via rancher, or --via manual: you rotate with Rancher or rke, certroll does the rest"
+        "use --via direct, which needs no rke, or --via manual: you rotate with rke, certroll does the rest"
             .to_owned(),
     )
 }
@@ -204,15 +232,60 @@ fn not_built(method: &str) -> Failure {
 fn ask_via(terminal: &Terminal) -> Result<Via, Failure> {
     loop {
         let answer = terminal.ask(
-            "Who makes the new certificates, `rancher` (through its API) or `manual` (you, certroll waits)?",
+            "Who makes the new certificates, `rancher` (through its API), `direct` (certroll, with the cluster's CA) or `manual` \
+             (you, certroll waits)?",
         );
         match answer.as_deref() {
             Some("rancher") => return Ok(Via::Rancher),
+            Some("direct") => return Ok(Via::Direct),
             Some("manual") => return Ok(Via::Manual),
             None | Some("") => return Err(Failure::message(CANCELLED, "no method was chosen")),
-            Some(_) => terminal.tell("please answer `rancher` or `manual`"),
+            Some(_) => terminal.tell("please answer `rancher`, `direct` or `manual`"),
         }
     }
+}
+
+/// Refuses options that mean nothing with the way that was chosen: who gives them believes that they do.
+fn refuse_stray_options(options: &PlanOptions, via: Option<Via>) -> Result<(), Failure> {
+    let DirectOptions { validity, kubelet_serving, replace_custom, then, accept_rancher_revert } =
+        &options.direct;
+    let given = [
+        ("--validity", *validity != VALIDITY_DAYS),
+        ("--kubelet-serving", *kubelet_serving),
+        ("--replace-custom", *replace_custom),
+        ("--then", then.is_some()),
+        ("--accept-rancher-revert", *accept_rancher_revert),
+    ];
+    match given.iter().find(|(_, given)| *given && via != Some(Via::Direct)) {
+        Some((option, _)) => Err(Failure::usage(format!("`{option}` belongs to `rotate --via direct`"))
+            .hint("drop it, or rotate with --via direct".to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Returns what `--via direct` is told, with what rke left on this machine.
+fn direct(settings: &Settings, options: &DirectOptions) -> Result<Direct, Failure> {
+    let config = std::path::absolute(settings.config()).map_err(|error| Failure::new(FAILED, error))?;
+    let config = if settings.config() == Path::new("-") { settings.config() } else { &config };
+    let bastion = bastion_files(config).map_err(|error| {
+        let hint = error.hint();
+        Failure::new(USAGE, error).hint(hint.to_owned())
+    })?;
+    Ok(Direct {
+        validity: SignedDuration::from_hours(24 * i64::from(options.validity)),
+        kubelet_serving: if options.kubelet_serving { KubeletServing::Renewed } else { KubeletServing::Kept },
+        custom: if options.replace_custom {
+            CustomCertificates::Replaced
+        } else {
+            CustomCertificates::Refused
+        },
+        after: match (options.then, options.accept_rancher_revert) {
+            (Some(ThenName::Rancher), _) => AfterDirect::Rancher,
+            (None, true) => AfterDirect::RevertAccepted,
+            (None, false) => AfterDirect::Nothing,
+        },
+        bastion,
+    })
 }
 
 fn policy(
@@ -222,7 +295,8 @@ fn policy(
     via: Option<Via>,
     rancher: Option<RancherTarget>,
 ) -> Policy {
-    let default_wait = if via == Some(Via::Rancher) { RANCHER_WAIT } else { OPERATOR_WAIT };
+    let default_wait =
+        if via == Some(Via::Rancher) || via == Some(Via::Direct) { RANCHER_WAIT } else { OPERATOR_WAIT };
     let mut services = options.services.clone();
     services.sort_unstable();
     services.dedup();
@@ -236,6 +310,8 @@ fn policy(
         selected: loaded.selected.clone(),
         rancher,
         wait: options.wait.unwrap_or(default_wait),
+        health_timeout: options.health_timeout,
+        direct: None,
         break_lock: None,
         now: settings.clock.now(),
     }

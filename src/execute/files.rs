@@ -3,20 +3,24 @@ use std::io::Read as _;
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
+use super::issuance::Pair;
 use super::step::{Place, Seat};
 use super::{Execution, StepError};
 use crate::command::{Command, quote};
 use crate::event::Outcome;
 use crate::facts::{Observation, bundle_names};
 use crate::inventory::NodeName;
-use crate::pki::{KUBE_ADMIN, KUBE_CA, KeyAlgorithm, KeyPair, Location, Signer, SubjectKey, leaf, new_key};
-use crate::plan::{FileCopy, KubeAdminSource};
+use crate::pki::{
+    Authority, Certificate, KUBE_ADMIN, KUBE_CA, KeyAlgorithm, KeyPair, Location, Signer, SubjectKey, leaf,
+    new_key,
+};
+use crate::plan::{CaKey, FileCopy, KubeAdminSource};
 
 /// A kube-admin pair that certroll makes for the legacy bundle serves one rotation (design: 30 days).
 const KUBE_ADMIN_VALIDITY: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A file on its way: its name, and what it holds.
-type Parcel = (String, Zeroizing<Vec<u8>>);
+pub(super) type Parcel = (String, Zeroizing<Vec<u8>>);
 
 impl Execution<'_> {
     /// Adds copies of files of the same node.
@@ -71,35 +75,82 @@ impl Execution<'_> {
 
     /// Makes the kube-admin pair with the CA's key of a control plane node, which is read, used and wiped.
     async fn make_kube_admin(&self, signer: &NodeName, directory: &str) -> Result<KeyPair, StepError> {
-        let certificate_path = format!("{directory}/{KUBE_CA}.pem");
-        let key_path = format!("{directory}/{KUBE_CA}-key.pem");
-        let found = self.fetch(signer, &[&certificate_path, &key_path]).await?;
-        let content = |path: &str| found.iter().find(|(name, _)| name == path).map(|(_, content)| content);
-        let (Some(certificate), Some(key)) = (content(&certificate_path), content(&key_path)) else {
-            return Err(StepError::new(format!("{signer} did not send kube-ca's pair")));
+        let Some(kube_ca) = self.run.plan.kube_ca.clone() else {
+            return Err(StepError::new("the plan names no kube-ca"));
         };
-        let failed = |error: crate::pki::IssueError| StepError {
-            hint: error.hint(),
-            error: format!("{signer}: {error}"),
+        let ca_key = CaKey {
+            authority: Authority::KubeCa,
+            node: signer.clone(),
+            directory: directory.to_owned(),
+            sha256: kube_ca,
         };
-        let key = std::str::from_utf8(key).map_err(|_| StepError::new(format!("`{key_path}` is not PEM")))?;
-        let authority = Signer::new(certificate, key).map_err(failed)?;
-        if self.run.plan.kube_ca.as_ref() != Some(&authority.certificate().sha256) {
-            return Err(StepError::new(format!(
-                "kube-ca on {signer} is not the CA that the plan was made for"
-            ))
-            .hint("make a new plan"));
-        }
+        let authority = self.read_signer(&ca_key).await?;
+        let failed = |error: crate::pki::IssueError| StepError::new(format!("{signer}: {error}"));
         let key_pem = tokio::task::spawn_blocking(|| new_key(KeyAlgorithm::Rsa2048))
             .await
             .map_err(|error| StepError::new(error.to_string()))?
             .map_err(failed)?;
-        let wanted = leaf(KUBE_ADMIN, self.run.gatherer.inventory())
-            .ok_or_else(|| StepError::new("kube-admin is no certificate that RKE makes"))?;
-        let end = self.run.clock.now() + KUBE_ADMIN_VALIDITY;
+        let leaf = leaf(KUBE_ADMIN, self.run.gatherer.inventory())
+            .ok_or_else(|| StepError::new("kube-admin is not known"))?;
+        let not_after = self.run.clock.now() + KUBE_ADMIN_VALIDITY;
         let certificate =
-            authority.issue(&wanted, SubjectKey::Pem(&key_pem), random_serial()?, end).map_err(failed)?;
+            authority.issue(&leaf, SubjectKey::Pem(&key_pem), random_serial()?, not_after).map_err(failed)?;
         Ok(KeyPair { certificate, key_pem })
+    }
+
+    /// Reads a CA's pair from the node that the plan names; the key is the CA's, and the CA the one of the plan.
+    pub(super) async fn read_signer(&self, ca_key: &CaKey) -> Result<Signer, StepError> {
+        let CaKey { authority, node, directory, sha256 } = ca_key;
+        let (certificate, key) = self.fetch_files(node, directory, authority.name()).await?;
+        let failed = |error: crate::pki::IssueError| {
+            StepError::new(format!("{node}: {error}"))
+                .hint("nothing was changed by it: put the pair right, then plan again")
+        };
+        let key = std::str::from_utf8(&key)
+            .map_err(|_| StepError::new(format!("{node}: the key of {} is not PEM", authority.name())))?;
+        let signer = Signer::new(&certificate, key).map_err(failed)?;
+        if signer.certificate().sha256 != *sha256 {
+            return Err(StepError::new(format!(
+                "{} on {node} is not the CA that the plan was made for",
+                authority.name()
+            ))
+            .hint("make a new plan"));
+        }
+        Ok(signer)
+    }
+
+    /// Reads a pair of a node that others get too.
+    pub(super) async fn fetch_pair(
+        &self,
+        node: &NodeName,
+        directory: &str,
+        name: &str,
+    ) -> Result<Pair, StepError> {
+        let (certificate, key) = self.fetch_files(node, directory, name).await?;
+        let failed = |error: &dyn std::fmt::Display| StepError::new(format!("{name} on {node}: {error}"));
+        let certificate = Certificate::from_pem(&certificate).map_err(|error| failed(&error))?;
+        let key = String::from_utf8(key.to_vec()).map_err(|_| failed(&"the key is not PEM"))?;
+        Ok(Pair { certificate, key_pem: Some(Zeroizing::new(key)) })
+    }
+
+    /// Reads the two files of a pair.
+    async fn fetch_files(
+        &self,
+        node: &NodeName,
+        directory: &str,
+        name: &str,
+    ) -> Result<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>), StepError> {
+        let certificate_path = format!("{directory}/{name}.pem");
+        let key_path = format!("{directory}/{name}-key.pem");
+        let mut found = self.fetch(node, &[&certificate_path, &key_path]).await?;
+        let mut take = |path: &str| {
+            let place = found.iter().position(|(name, _)| name == path);
+            place.map(|place| found.swap_remove(place).1)
+        };
+        match (take(&certificate_path), take(&key_path)) {
+            (Some(certificate), Some(key)) => Ok((certificate, key)),
+            _ => Err(StepError::new(format!("{node} did not send the pair of {name}"))),
+        }
     }
 
     /// Reads files of another node, as root, over its own connection.
@@ -169,13 +220,13 @@ impl Execution<'_> {
 
 impl StepError {
     /// Says of which node an error speaks.
-    fn about(self, node: &NodeName) -> Self {
+    pub(super) fn about(self, node: &NodeName) -> Self {
         Self { error: format!("{node}: {}", self.error), hint: self.hint }
     }
 }
 
 /// Returns a serial number as RKE has them: random, positive, of at most 63 bits.
-fn random_serial() -> Result<u64, StepError> {
+pub(super) fn random_serial() -> Result<u64, StepError> {
     let mut bytes = [0; 8];
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.secure_random.fill(&mut bytes).map_err(|_| StepError::new("no random numbers can be had"))?;
@@ -188,7 +239,7 @@ fn file_name(path: &str) -> &str {
 }
 
 /// Returns an archive of files that root alone may read.
-fn pack(parcels: &[Parcel], written_at: Timestamp) -> std::io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn pack(parcels: &[Parcel], written_at: Timestamp) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // The whole buffer is reserved at once: one that grows would leave copies of keys behind.
     let size: usize = parcels.iter().map(|(_, content)| content.len() + 2048).sum();
     let mut archive = tar::Builder::new(WipedWriter(Zeroizing::new(Vec::with_capacity(size + 4096))));
@@ -205,11 +256,14 @@ fn pack(parcels: &[Parcel], written_at: Timestamp) -> std::io::Result<Zeroizing<
 }
 
 /// Returns the files of an archive, with full paths.
-fn unpack(archive: &[u8]) -> std::io::Result<Vec<Parcel>> {
+pub(super) fn unpack(archive: &[u8]) -> std::io::Result<Vec<Parcel>> {
     let mut parcels = Vec::new();
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
         let path = format!("/{}", entry.path()?.display());
+        if entry.header().entry_type().is_dir() {
+            continue;
+        }
         // A link has no content of its own: an empty file would be delivered in its place.
         if !entry.header().entry_type().is_file() {
             return Err(std::io::Error::other(format!("`{path}` is not a plain file")));

@@ -78,15 +78,11 @@ pub async fn release(
     nodes: &[NodeName],
     holder: &LockHolder,
 ) -> Vec<NodeName> {
-    let mut kept = Vec::new();
-    for name in nodes {
-        let Some((node, seen)) = seen(facts, name) else { continue };
+    let releases = nodes.iter().filter_map(|name| seen(facts, name)).map(|(node, seen)| async move {
         let script = release_script(&seen.kubernetes_directory, holder);
-        if run(gatherer, node, seen, script).await.is_err() {
-            kept.push(name.clone());
-        }
-    }
-    kept
+        run(gatherer, node, seen, script).await.is_err().then(|| node.name.clone())
+    });
+    futures::future::join_all(releases).await.into_iter().flatten().collect()
 }
 
 fn seen<'a>(facts: &'a Facts, name: &NodeName) -> Option<(&'a NodeFacts, &'a Observation)> {

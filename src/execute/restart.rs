@@ -5,19 +5,23 @@ use tokio::time::Instant;
 
 use super::step::{Place, poll_interval};
 use super::verify::unchanged;
-use super::{Execution, StepError};
+use super::{Execution, StepError, chain};
 use crate::command::{Command, quote};
 use crate::event::Outcome;
 use crate::facts::{
-    CertificateStatus, Observation, Thresholds, certificate_file_name, certificate_of_container,
-    certificate_status, restart_reason,
+    CertificateStatus, Health, Observation, Thresholds, certificate_file_name, certificate_status,
+    certificates_of_container, restart_reason,
 };
 use crate::gather::component_health;
-use crate::pki::Location;
-use crate::plan::{CertificateBefore, Guard, HEALTH_TIMEOUT};
+use crate::kube::{ApiServer, etcd_health};
+use crate::pki::{Location, Service};
+use crate::plan::{CertificateBefore, Guard};
 
 /// A component that somebody else has restarted just now is given this long to become healthy before it is restarted again.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How often a component is asked whether it is well again after its restart.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Execution<'_> {
     /// Restarts the containers of a step that need it, one after the other, each waited for.
@@ -26,6 +30,7 @@ impl Execution<'_> {
         place: &Place<'_>,
         containers: &[String],
         guard: &Guard,
+        timeout: Duration,
     ) -> Result<Outcome, StepError> {
         let needy = match guard {
             Guard::Always => containers.to_vec(),
@@ -45,7 +50,7 @@ impl Execution<'_> {
             self.progress(place.turn, format!("restarting {container}"));
             let restart = crate::plan::restart_command(container);
             self.run_command(place, restart).await?;
-            self.wait_until_healthy(place, container).await?;
+            self.wait_until_healthy(place, container, timeout).await?;
         }
         Ok(Outcome::Done { message: format!("{} restarted and healthy", needy.join(" and ")) })
     }
@@ -60,10 +65,11 @@ impl Execution<'_> {
     ) -> Result<Vec<String>, StepError> {
         // All agents have their time at once, from the rotation on, not one after the other.
         let began = self.rotated_at.get().copied().unwrap_or_else(Instant::now);
+        let before = self.as_made_here(before);
         loop {
-            let observation = self.observe(place).await?;
+            let observation = self.look_again(place).await?;
             let needy = reasons(&observation, containers);
-            let old = unchanged(&observation, before);
+            let old = unchanged(&observation, &before);
             if old.is_ok() && needy.is_empty() {
                 return Ok(Vec::new());
             }
@@ -96,17 +102,24 @@ impl Execution<'_> {
     }
 
     /// Waits until a component answers well after its restart; a run that is to end waits for that too.
-    async fn wait_until_healthy(&self, place: &Place<'_>, container: &str) -> Result<(), StepError> {
+    pub(super) async fn wait_until_healthy(
+        &self,
+        place: &Place<'_>,
+        container: &str,
+        timeout: Duration,
+    ) -> Result<(), StepError> {
         let Ok(service) = container.parse() else { return Ok(()) };
-        let version = self.run.gatherer.inventory().kubernetes_version.as_deref();
         let began = Instant::now();
         loop {
-            let health = component_health(service, place.session, version).await;
+            let health = match self.live_session(place).await {
+                Ok(session) => self.component_health(&Place { session: &session, ..*place }, service).await,
+                Err(error) => Health { service, healthy: Some(false), detail: error.error },
+            };
             match health.healthy {
                 Some(true) => return Ok(()),
-                _ if began.elapsed() < HEALTH_TIMEOUT => {
+                _ if began.elapsed() < timeout => {
                     self.progress(place.turn, format!("{container}: waiting for {}", health.detail));
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(HEALTH_INTERVAL).await;
                 }
                 _ => {
                     let waited = began.elapsed().as_secs();
@@ -119,6 +132,29 @@ impl Execution<'_> {
                 }
             }
         }
+    }
+
+    /// Asks a component for its health: etcd and the API server as an administrator where the run can show one.
+    async fn component_health(&self, place: &Place<'_>, service: Service) -> Health {
+        let version = self.run.gatherer.inventory().kubernetes_version.as_deref();
+        let Some(issued) = self.issuance.so_far() else {
+            return component_health(service, place.session, version).await;
+        };
+        let answer = match service {
+            Service::Etcd => {
+                let host = place.node.internal_address.as_str();
+                match etcd_health(place.session, &issued.identity, host).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(format!("GET https://{host}:2379/health: not healthy")),
+                    Err(error) => Err(chain(&error)),
+                }
+            }
+            Service::KubeApiserver => {
+                super::answers_well(&ApiServer::new(place.session, &issued.identity)).await
+            }
+            _ => return component_health(service, place.session, version).await,
+        };
+        Health { service, healthy: Some(answer.is_ok()), detail: answer.err().unwrap_or_default() }
     }
 
     /// Returns the end of a container's log, for a message.
@@ -141,12 +177,15 @@ fn reasons(observation: &Observation, containers: &[String]) -> Vec<(String, Str
 
 /// Says which file forbids to restart some containers: none is started onto a certificate that is missing, has ended, or does
 /// not belong to its key or its CA.
-fn unusable(observation: &Observation, containers: &[String], now: Timestamp) -> Option<String> {
+pub(super) fn unusable(observation: &Observation, containers: &[String], now: Timestamp) -> Option<String> {
     let thresholds = Thresholds { now, expiring_within: SignedDuration::ZERO };
-    containers.iter().find_map(|container| {
-        let name = certificate_of_container(container)?;
+    let names =
+        containers.iter().flat_map(|container| certificates_of_container(container).iter().enumerate());
+    names.into_iter().find_map(|(place, name)| {
         let Some(file) = observation.certificate_file(Location::Ssl, name) else {
-            return Some(format!("`ssl/{}` is missing", certificate_file_name(Location::Ssl, name)));
+            // Its own pair is the first; others may be missing on old clusters.
+            let missing = || format!("`ssl/{}` is missing", certificate_file_name(Location::Ssl, name));
+            return (place == 0).then(missing);
         };
         match certificate_status(observation, file, &thresholds).0 {
             CertificateStatus::Ok | CertificateStatus::Expiring => None,

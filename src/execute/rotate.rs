@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::step::Turn;
 use super::verify::unchanged;
-use super::{Execution, Rancher, StepError};
+use super::{Execution, Rancher, StepError, chain};
 use crate::event::{EventKind, Outcome};
 use crate::inventory::Node;
 use crate::pki::Service;
@@ -201,16 +201,4 @@ fn in_words(limit: Duration) -> String {
         seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         seconds => format!("{seconds} s"),
     }
-}
-
-/// Returns an error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

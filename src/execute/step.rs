@@ -1,11 +1,18 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
+use super::switch::Change;
 use super::{Execution, StepError};
-use crate::command::Command;
+use crate::command::{Command, Output};
 use crate::event::{EventKind, Outcome};
 use crate::facts::Observation;
-use crate::inventory::Node;
-use crate::plan::{Action, RUN_VARIABLE, StageName, Step, moved_of_node, node_blockers};
+use crate::inventory::{Node, NodeName};
+use crate::plan::{
+    Action, RUN_VARIABLE, StageName, Step, is_control_plane_or_etcd, moved_of_node, node_blockers,
+};
 use crate::transport::Session;
 use tokio::time::Instant;
 
@@ -41,7 +48,43 @@ pub(super) struct Place<'a> {
     pub(super) session: &'a Session,
 }
 
+/// A node that is asked while another one has its turn.
+pub(super) struct Peer<'a> {
+    pub(super) node: &'a Node,
+    pub(super) planned: &'a Observation,
+    pub(super) session: Session,
+}
+
+/// The connections to peers, one a node, kept until the run ends.
+#[derive(Default)]
+pub(super) struct Peers {
+    places: Mutex<HashMap<NodeName, Arc<Mutex<Seat>>>>,
+}
+
+impl Peers {
+    /// Closes all connections.
+    pub(super) async fn close(&self) {
+        for (_, place) in self.places.lock().await.drain() {
+            std::mem::take(&mut *place.lock().await).close().await;
+        }
+    }
+}
+
 impl Execution<'_> {
+    /// Returns a node with a connection to it, made anew where there is none or it has dropped.
+    pub(super) async fn peer(&self, name: &NodeName) -> Result<Peer<'_>, StepError> {
+        let node = self.run.gatherer.inventory().node(name);
+        let planned = self.run.facts.node(name).and_then(|node| node.observation());
+        let (Some(node), Some(planned)) = (node, planned) else {
+            return Err(StepError::new("the node was not seen"));
+        };
+        // Each node has a place of its own: who asks another one does not wait while this one is reached.
+        let place = Arc::clone(self.peers.places.lock().await.entry(name.clone()).or_default());
+        let mut known = place.lock().await;
+        let session = self.session(node, &mut known).await?;
+        Ok(Peer { node, planned, session })
+    }
+
     /// Does what a step says.
     pub(super) async fn perform(&self, turn: Turn<'_>, seat: &mut Seat) -> Result<Outcome, StepError> {
         let step = turn.step;
@@ -58,13 +101,30 @@ impl Execution<'_> {
             self.rotated_at.get_or_init(|| async { Instant::now() }).await;
             return result;
         }
+        match &step.action {
+            Action::UpdateClusterState { nodes, names } => {
+                return Box::pin(self.update_cluster_state(turn, nodes, names)).await;
+            }
+            Action::UpdateStateFile { path, names } => {
+                return Box::pin(self.update_state_file(path, names)).await;
+            }
+            Action::UpdateKubeConfig { path, server } => {
+                return Box::pin(self.update_kube_config(path, server)).await;
+            }
+            _ => {}
+        }
         let inventory = self.run.gatherer.inventory();
         let node = step.node.as_ref().and_then(|name| inventory.node(name));
         let planned = step.node.as_ref().and_then(|name| self.run.facts.node(name)?.observation());
         let (Some(node), Some(planned)) = (node, planned) else {
             return Err(StepError::new("the node of this step was not seen"));
         };
-        let session = self.session(node, seat).await?;
+        // Control plane and etcd nodes are asked in every stage: their connections are kept until the run ends.
+        let session = if is_control_plane_or_etcd(&node.roles) {
+            self.peer(&node.name).await?.session
+        } else {
+            self.session(node, seat).await?
+        };
         let place = Place { turn, node, planned, session: &session };
         Box::pin(self.perform_on_node(&place)).await
     }
@@ -82,15 +142,24 @@ impl Execution<'_> {
             Action::BringFiles { from, copies, .. } => self.bring_files(place, from, copies).await,
             Action::AddKubeAdmin { source, .. } => self.add_kube_admin(place, source).await,
             Action::Confirm { before, timeout } => self.confirm(place, before, *timeout).await,
-            Action::Restart { containers, guard } => self.restart(place, containers, guard).await,
+            Action::Restart { containers, guard, timeout } => {
+                self.restart(place, containers, guard, *timeout).await
+            }
             Action::RestartAgent { container } => {
                 self.run_commands(place, None).await?;
                 Ok(Outcome::Done { message: format!("{container} restarted") })
             }
             Action::Verify { before, timeout } => self.verify(place, before, *timeout).await,
-            Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => {
-                Err(StepError::new("a rotation is not a step of one node"))
+            Action::LayAside { files } => self.lay_aside(place, files).await,
+            Action::Switch { retired, containers, gate, timeout, .. } => {
+                self.switch(place, &Change { retired, containers, gate, timeout: *timeout }).await
             }
+            Action::Prove { names, timeout } => self.prove(place, names, *timeout).await,
+            Action::RotateByRancher { .. }
+            | Action::RotateByOperator { .. }
+            | Action::UpdateClusterState { .. }
+            | Action::UpdateStateFile { .. }
+            | Action::UpdateKubeConfig { .. } => Err(StepError::new("this is not a step of one node")),
         }
     }
 
@@ -107,6 +176,15 @@ impl Execution<'_> {
             .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
         seat.session = Some(session.clone());
         Ok(session)
+    }
+
+    /// Returns the connection of a step, or a new one where it has dropped meanwhile.
+    pub(super) async fn live_session(&self, place: &Place<'_>) -> Result<Session, StepError> {
+        if place.session.is_closed() {
+            Ok(self.peer(&place.node.name).await?.session)
+        } else {
+            Ok(place.session.clone())
+        }
     }
 
     /// Looks at the node again: what the plan was made from must still be so.
@@ -150,8 +228,13 @@ impl Execution<'_> {
         Ok(printed)
     }
 
-    /// Runs one command as root on the node of a step, with the run's name in its environment.
+    /// Runs one command as root on the node of a step, and returns what it printed.
     pub(super) async fn run_command(&self, place: &Place<'_>, command: Command) -> Result<String, StepError> {
+        Ok(self.output_of(place, command).await?.stdout_text().into_owned())
+    }
+
+    /// Runs one command as root on the node of a step, with the run's name in its environment; it must end well.
+    pub(super) async fn output_of(&self, place: &Place<'_>, command: Command) -> Result<Output, StepError> {
         let script = format!("{RUN_VARIABLE}={}\n{}", self.run.holder.run, command.script);
         let command = Command { script, ..command };
         let output = place
@@ -160,7 +243,7 @@ impl Execution<'_> {
             .await
             .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
         if output.succeeded() {
-            return Ok(output.stdout_text().into_owned());
+            return Ok(output);
         }
         let status = output.status.map_or("no status".to_owned(), |status| format!("status {status}"));
         let said = output.stderr_text();

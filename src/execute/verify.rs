@@ -3,7 +3,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::step::{Place, Seat, poll_interval};
+use super::step::{Place, poll_interval};
 use super::{Execution, StepError};
 use crate::event::Outcome;
 use crate::facts::{Facts, Observation, Thresholds, assess};
@@ -20,12 +20,26 @@ impl Execution<'_> {
         before: &[CertificateBefore],
         timeout: Duration,
     ) -> Result<Outcome, StepError> {
+        let before = self.as_made_here(before);
         self.wait_until(place, timeout, |observation| {
-            unchanged(observation, before)?;
+            unchanged(observation, &before)?;
             not_served(observation)
         })
         .await?;
         Ok(Outcome::Done { message: "new certificates are on disk and served".to_owned() })
+    }
+
+    /// Returns the certificates that somebody else's rotation must change: where this run has made new ones, those.
+    pub(super) fn as_made_here(&self, before: &[CertificateBefore]) -> Vec<CertificateBefore> {
+        let mut before = before.to_vec();
+        if let Some(issued) = self.issuance.so_far() {
+            for certificate in &mut before {
+                if let Ok(pair) = issued.pair(&certificate.name) {
+                    certificate.sha256 = pair.certificate.sha256.clone();
+                }
+            }
+        }
+        before
     }
 
     /// Waits until a node is what the plan wanted it to be.
@@ -71,15 +85,9 @@ impl Execution<'_> {
     }
 
     /// Looks at a node, over a new connection where the old one has dropped.
-    async fn look_again(&self, place: &Place<'_>) -> Result<Observation, StepError> {
-        if !place.session.is_closed() {
-            return self.observe(place).await;
-        }
-        let mut seat = Seat::default();
-        let session = self.session(place.node, &mut seat).await?;
-        let observation = self.observe(&Place { session: &session, ..*place }).await;
-        seat.close().await;
-        observation
+    pub(super) async fn look_again(&self, place: &Place<'_>) -> Result<Observation, StepError> {
+        let session = self.live_session(place).await?;
+        self.observe(&Place { session: &session, ..*place }).await
     }
 
     /// Returns the first thing that is wrong with a node.

@@ -245,15 +245,17 @@ fn kubelet_serving(end: Option<Timestamp>, now: Timestamp) -> Finding {
     let days = end.map_or(0, |end| end.duration_since(now).as_hours() / 24);
     let message = if days < 0 {
         format!(
-            "the kubelet's own serving certificate expired {} days ago; a rotation does not renew it",
+            "the kubelet's own serving certificate expired {} days ago; a rotation by Rancher or rke does not renew it",
             -days
         )
     } else {
-        format!("the kubelet's own serving certificate expires in {days} days; a rotation does not renew it")
+        format!(
+            "the kubelet's own serving certificate expires in {days} days; a rotation by Rancher or rke does not renew it"
+        )
     };
     let severity = if days < 0 { Severity::Warning } else { Severity::Info };
     Finding::new(severity, "kubelet-serving-certificate", message)
-        .hint("the kubelet makes a new one when `/var/lib/kubelet/pki/kubelet.*` are moved away and it is restarted")
+        .hint("`certroll plan --via direct --kubelet-serving` has the kubelet make a new one")
 }
 
 /// Returns the containers that a node of these roles runs.

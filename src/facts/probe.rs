@@ -75,7 +75,7 @@ impl ProbeError {
     }
 }
 
-/// The part that runs as root. `M` marker, `P` prefixes to try, `W` whether keys are read as a whole.
+/// The part that runs as root. `M` marker, `P` prefixes to try, `W` whether keys are read as a whole, `E` etcd's address.
 const BODY: &str = include_str!("probe/body.sh");
 
 impl Probe<'_> {
@@ -123,10 +123,20 @@ impl Probe<'_> {
             KeyReading::Whole => "yes",
         };
         format!(
-            "M={} P={} W={whole}\n{BODY}",
+            "M={} P={} W={whole} E={}\n{BODY}",
             quote(self.marker),
-            quote(self.prefix_path.trim_end_matches('/'))
+            quote(self.prefix_path.trim_end_matches('/')),
+            quote(&etcd_endpoint(&self.node.internal_address))
         )
+    }
+}
+
+/// Returns the address that an etcd member listens on: its internal one alone, where it has two (rke v0.1.17 `cluster/plan.go`).
+pub fn etcd_endpoint(internal_address: &str) -> String {
+    if internal_address.contains(':') {
+        format!("https://[{internal_address}]:2379")
+    } else {
+        format!("https://{internal_address}:2379")
     }
 }
 
@@ -163,6 +173,13 @@ pub fn read(output: &str, marker: &str, asked_at: Timestamp) -> Result<Observati
         files: frames.iter().filter_map(file).collect(),
         served: Vec::new(),
         health: frames.iter().filter_map(etcd_health).collect(),
+        unfinished_runs: frames
+            .iter()
+            .filter(|frame| frame.kind == "staged")
+            .filter_map(|frame| frame.argument.trim().rsplit('/').next())
+            .map(str::to_owned)
+            .collect(),
+        service_account_key_file: text("service-account-key-file").map(str::to_owned),
         agent_log: text_of(&frames, "agent-log"),
         lock: lock.map(|frame| lock_holder(frame.text)),
     })

@@ -146,6 +146,16 @@ impl Certificate {
         leaf.issuer() == signer.subject() && leaf.verify_signature(Some(signer.public_key())).is_ok()
     }
 
+    /// Returns whether two certificates are for the same key.
+    pub fn has_same_key_as(&self, other: &Self) -> bool {
+        let (Ok((_, own)), Ok((_, other))) =
+            (X509Certificate::from_der(&self.der), X509Certificate::from_der(&other.der))
+        else {
+            return false;
+        };
+        own.public_key().raw == other.public_key().raw
+    }
+
     /// Returns whether a private key with this public prefix belongs to this certificate; `None` where the prefix cannot tell.
     pub fn matches_key(&self, key: &PublicPrefix) -> Option<bool> {
         match key {

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::{Gate, NewFile};
+use super::switch;
 use crate::command::{Command, quote};
 use crate::facts::Observation;
 use crate::inventory::NodeName;
@@ -75,6 +77,55 @@ pub enum Action {
         containers: Vec<String>,
         /// Which of them are restarted.
         guard: Guard,
+        /// How long each may take to become healthy.
+        timeout: Duration,
+    },
+    /// Lays new files aside on the node, and compares what lies there with what was sent; none is in use yet.
+    LayAside {
+        /// The files.
+        files: Vec<NewFile>,
+    },
+    /// Puts files that were laid aside into place, and restarts the components that use them, one after the other.
+    Switch {
+        /// The files.
+        files: Vec<NewFile>,
+        /// Full paths of files that are moved away, so that the kubelet makes new ones.
+        retired: Vec<String>,
+        /// The containers, in order; each is waited for until it is healthy.
+        containers: Vec<String>,
+        /// What must be well before.
+        gate: Gate,
+        /// How long the gate may take to open, and each component to become healthy.
+        timeout: Duration,
+    },
+    /// Writes new certificates into what rke keeps in the API: `kube-system/full-cluster-state`, or the secrets of rke 0.1.
+    UpdateClusterState {
+        /// The nodes whose API servers are asked, until one answers.
+        nodes: Vec<NodeName>,
+        /// The certificates.
+        names: Vec<String>,
+    },
+    /// Writes new certificates into rke's state file on the bastion.
+    UpdateStateFile {
+        /// Its path.
+        path: String,
+        /// The certificates.
+        names: Vec<String>,
+    },
+    /// Writes the new kube-admin pair into the kubeconfig file on the bastion, which is made where it is missing.
+    UpdateKubeConfig {
+        /// Its path.
+        path: String,
+        /// The API server that a new file names.
+        server: String,
+    },
+    /// Shows the new pairs to the components that must take them, asks the API whether the node is ready, and removes what was
+    /// laid aside.
+    Prove {
+        /// The certificates.
+        names: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
     },
     /// Restarts the Rancher agent of the node.
     RestartAgent {
@@ -160,7 +211,15 @@ pub enum Guard {
 impl Action {
     /// Returns whether the action can change anything.
     pub fn changes_something(&self) -> bool {
-        !matches!(self, Self::Preflight | Self::Confirm { .. } | Self::Verify { .. } | Self::Backup)
+        !matches!(
+            self,
+            Self::Preflight
+                | Self::Backup
+                | Self::LayAside { .. }
+                | Self::Confirm { .. }
+                | Self::Verify { .. }
+                | Self::Prove { .. }
+        )
     }
 
     /// Returns the commands that run on the step's node, in order.
@@ -174,7 +233,16 @@ impl Action {
             | Self::Confirm { .. }
             | Self::Verify { .. }
             | Self::RotateByRancher { .. }
-            | Self::RotateByOperator { .. } => Vec::new(),
+            | Self::RotateByOperator { .. }
+            | Self::UpdateClusterState { .. }
+            | Self::UpdateStateFile { .. }
+            | Self::UpdateKubeConfig { .. } => Vec::new(),
+            Self::LayAside { .. } => vec![switch::lay_aside(directory)],
+            Self::Switch { files, retired, containers, .. } => {
+                let files = switch::switch(directory, files, retired);
+                std::iter::once(files).chain(containers.iter().map(|container| restart(container))).collect()
+            }
+            Self::Prove { .. } => vec![switch::clear_staging(directory)],
             Self::Backup => vec![backup(directory)],
             Self::CopyFiles { folder, copies } => vec![copy_files(directory, *folder, copies)],
             Self::BringFiles { folder, copies, .. } => {

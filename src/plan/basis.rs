@@ -46,6 +46,9 @@ pub(super) fn fingerprint(basis: &BTreeMap<String, String>, policy: &Policy) -> 
         policy.selected,
         policy.rancher.as_ref().map(|rancher| (&rancher.url, &rancher.cluster_id)),
     );
+    if let Some(direct) = &policy.direct {
+        let _ = writeln!(text, "{direct:?}");
+    }
     Fingerprint::of(text.as_bytes())
 }
 
@@ -62,6 +65,17 @@ fn describe_inventory(inventory: &Inventory) -> String {
         inventory.kubernetes_version,
         inventory.prefix_path,
         inventory.max_unavailable_worker
+    );
+    // What new certificates say is made from these.
+    let _ = writeln!(
+        text,
+        "{:?} {:?} {} {} {:?} {:?}",
+        inventory.authentication_sans,
+        inventory.service_cluster_ip_ranges,
+        inventory.cluster_domain,
+        inventory.generate_serving_certificate,
+        inventory.external_etcd_urls,
+        inventory.etcd_owner,
     );
     for node in &inventory.nodes {
         let _ = writeln!(

@@ -1,20 +1,24 @@
+mod direct;
+
 use std::collections::BTreeSet;
 
-use super::{Action, Plan, Stage, StageName};
+use super::{Action, Plan, Stage, StageName, Via};
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::inventory::{NodeName, Role};
 
 /// Gives a second opinion on a plan, without the planner's own code: an error forbids carrying the plan out.
 ///
-/// It holds the plan against the rules that keep a cluster alive: no file of a node is replaced, none is added without a
-/// backup, nothing is planned on a node that was not seen, and control plane nodes are restarted one at a time.
+/// It holds the plan against the rules that keep a cluster alive: no file of a node is replaced that is not laid aside there, none
+/// is added or replaced without a backup, nothing is planned on a node that was not seen, control plane nodes are restarted
+/// one at a time, and etcd keeps its quorum.
 pub fn check(plan: &Plan, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(check_order(plan));
     findings.extend(check_nodes(plan, facts));
     findings.extend(check_files(plan, facts));
     findings.extend(plan.stages.iter().flat_map(|stage| check_batch(stage, facts)));
+    findings.extend(direct::check(plan, facts));
     findings
 }
 
@@ -27,7 +31,7 @@ fn violation(message: String) -> Finding {
 /// Stages come in their fixed order, each once, and step names are unique.
 fn check_order(plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if !plan.stages.is_sorted_by(|left, right| left.name < right.name) {
+    if !plan.stages.is_sorted_by(|left, right| place_in(plan, left.name) < place_in(plan, right.name)) {
         findings.push(violation("the stages are not in order".to_owned()));
     }
     let mut seen = BTreeSet::new();
@@ -37,6 +41,31 @@ fn check_order(plan: &Plan) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The stages of a rotation that certroll carries out by itself: Rancher, where it rotates too, does so at the end.
+const DIRECT_ORDER: [StageName; 13] = [
+    StageName::Preflight,
+    StageName::Backup,
+    StageName::Repair,
+    StageName::Staging,
+    StageName::EtcdQuorum,
+    StageName::Etcd,
+    StageName::ControlPlane,
+    StageName::Workers,
+    StageName::State,
+    StageName::Rotate,
+    StageName::Confirm,
+    StageName::Agents,
+    StageName::Verify,
+];
+
+/// Returns the place of a stage in the order of a plan.
+fn place_in(plan: &Plan, name: StageName) -> usize {
+    match plan.via {
+        Some(Via::Direct) => DIRECT_ORDER.iter().position(|other| *other == name).unwrap_or(usize::MAX),
+        _ => name as usize,
+    }
 }
 
 /// Every step's node was seen.

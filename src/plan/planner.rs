@@ -1,3 +1,5 @@
+mod direct;
+mod findings;
 mod restarts;
 
 use std::time::Duration;
@@ -6,9 +8,10 @@ use super::action::{Action, CertificateBefore};
 use super::estimate::expected_seconds;
 use super::instructions::instructions;
 use super::policy::{Policy, Renewal};
-use super::repair::{has_any_bundle, is_legacy_layout, repair};
+use super::repair::{has_any_bundle, is_legacy_layout, repair, signs_tokens_with_its_own_key};
 use super::{
-    NotHandled, PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, Via, basis, blockers,
+    CaKey, NewCertificate, NotHandled, PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, Via,
+    basis, blockers,
 };
 use crate::facts::{
     CertificateStatus, Facts, NodeFacts, Observation, Thresholds, certificate_status, differing_authorities,
@@ -16,6 +19,7 @@ use crate::facts::{
 use crate::finding::Finding;
 use crate::inventory::{Inventory, NodeName, Role};
 use crate::pki::{Class, KUBE_CA, Location, expected_names, services_of};
+use findings::{due_finding, what_rke_does_with_bundles};
 
 /// How long etcd and control plane nodes may take to show and serve what Rancher says it has rotated.
 const CONFIRM_TIMEOUT: Duration = Duration::from_mins(5);
@@ -45,6 +49,8 @@ struct Draft<'a> {
     blockers: Vec<Finding>,
     findings: Vec<Finding>,
     not_handled: Vec<NotHandled>,
+    certificates: Vec<NewCertificate>,
+    ca_keys: Vec<CaKey>,
 }
 
 impl<'a> Draft<'a> {
@@ -59,6 +65,8 @@ impl<'a> Draft<'a> {
             blockers: Vec::new(),
             findings: Vec::new(),
             not_handled: Vec::new(),
+            certificates: Vec::new(),
+            ca_keys: Vec::new(),
         }
     }
 
@@ -91,7 +99,7 @@ impl<'a> Draft<'a> {
                     self.not_handled.push(NotHandled {
                         node: node.name.clone(),
                         reason: format!("{}; it stays as it is", unseen.error),
-                        hint: format!("certroll plan restart -n {}", node.name),
+                        hint: self.command_for_later(&node.name),
                     });
                 }
             }
@@ -114,17 +122,31 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Returns the command that handles a node later: certroll gives it the pairs that the others have by then, Rancher and rke
+    /// write files without restarting for them.
+    fn command_for_later(&self, node: &NodeName) -> String {
+        match self.policy.direct {
+            Some(_) => "certroll plan --via direct".to_owned(),
+            None => format!("certroll plan restart -n {node}"),
+        }
+    }
+
     /// A rotation renews the files of every node; a worker that `-n` leaves out is not restarted onto them.
     fn name_left_out(&mut self) {
         let workers = self.facts.nodes.iter().filter(|node| node.is_worker_only());
         let left_out: Vec<_> = workers.filter(|node| !self.is_selected(&node.name)).collect();
-        let message =
-            "`-n` leaves it out: it may get new certificates all the same, and keep using the old ones";
-        self.findings.extend(left_out.into_iter().map(|node| {
+        let message = if self.policy.direct.is_some() {
+            "`-n` leaves it out: it keeps its old certificates"
+        } else {
+            "`-n` leaves it out: it may get new certificates all the same, and keep using the old ones"
+        };
+        let findings = left_out.into_iter().map(|node| {
             Finding::warning("worker-left-out", message)
                 .on(&node.name)
-                .hint(format!("`certroll plan restart -n {}` later", node.name))
-        }));
+                .hint(format!("`{}` later", self.command_for_later(&node.name)))
+        });
+        let findings: Vec<Finding> = findings.collect();
+        self.findings.extend(findings);
     }
 
     /// Certificates of etcd and the control plane are made for all of their nodes or for none.
@@ -146,6 +168,10 @@ impl<'a> Draft<'a> {
 
     /// Plans the whole procedure.
     fn rotate(&mut self) {
+        if let Some(direct) = &self.policy.direct {
+            self.rotate_directly(direct);
+            return;
+        }
         let due = self.due();
         if due.is_empty() && self.policy.renewal == Renewal::WhereNeeded {
             self.restart();
@@ -284,7 +310,7 @@ impl<'a> Draft<'a> {
                     vec![(None, action, reason)],
                 );
             }
-            None => {}
+            Some(Via::Direct) | None => {}
         }
     }
 
@@ -388,6 +414,8 @@ impl<'a> Draft<'a> {
             kube_ca: self.facts.kube_ca().map(|authority| authority.sha256.clone()),
             fingerprint,
             basis,
+            certificates: self.certificates,
+            ca_keys: self.ca_keys,
             stages: self.stages,
             blockers: self.blockers,
             findings: self.findings,
@@ -396,29 +424,12 @@ impl<'a> Draft<'a> {
             expected_seconds,
         };
         if !plan.has_work() {
+            plan.certificates.clear();
+            plan.ca_keys.clear();
             plan.stages.clear();
         }
         plan
     }
-}
-
-/// Returns what a reviewer should know of rke before bundles are completed for it; each was seen with the real rke v0.2.8.
-fn what_rke_does_with_bundles(facts: &Facts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if !is_legacy_layout(facts) {
-        let message = "rke 0.2 takes no kube-service-account-token pair from `.tmp`: it makes one of kube-apiserver's key there, \
-                       and every service account token of the cluster stops being valid";
-        findings.push(
-            Finding::warning("service-account-key-at-risk", message)
-                .hint("bring back cluster.rkestate or `full-cluster-state` instead, if either can be had; else restart all pods afterwards"),
-        );
-    }
-    if !facts.is_rancher_launched() {
-        let message = "rke reads `.tmp` only where a kube_config_<file> lies beside its cluster.yml (an expired one will do), and \
-                       where no cluster.rkestate of an earlier, failed attempt does";
-        findings.push(Finding::info("rke-conditions", message));
-    }
-    findings
 }
 
 type PlannedStep = (Option<NodeName>, Action, String);
@@ -457,32 +468,4 @@ fn backup(nodes: &[(&NodeFacts, &Observation)]) -> Stage {
     let steps =
         nodes.iter().map(|(node, _)| (Some(node.name.clone()), Action::Backup, "the way back".to_owned()));
     stage(StageName::Backup, "save `/etc/kubernetes`, and compare the copy", usize::MAX, steps.collect())
-}
-
-/// Returns what makes the rotation due, in a sentence.
-fn due_finding(due: &[(&NodeName, String, CertificateStatus)], policy: &Policy) -> Finding {
-    let mut names: Vec<&str> = due.iter().map(|(_, name, _)| name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let days = policy.renew_within.as_hours() / 24;
-    let message = if due.is_empty() {
-        "--force: the certificates are good for longer; the old ones stay valid until they expire".to_owned()
-    } else {
-        let verb = if names.len() == 1 { "is" } else { "are" };
-        format!(
-            "{} ({}) {verb} due: expired, expiring within {days} days, or unusable",
-            if names.len() == 1 {
-                "1 certificate".to_owned()
-            } else {
-                format!("{} certificates", names.len())
-            },
-            names.join(", ")
-        )
-    };
-    let finding = Finding::info("certificates-due", message);
-    if policy.renewal == Renewal::All {
-        finding.hint("a leaked CA key needs a new CA, which certroll does not make yet")
-    } else {
-        finding
-    }
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Procedure, Via};
+use crate::facts::BastionFiles;
 use crate::inventory::{MaxUnavailable, NodeName};
 use crate::pki::Service;
 
@@ -27,10 +28,58 @@ pub struct Policy {
     pub rancher: Option<RancherTarget>,
     /// How long the operator or Rancher may take.
     pub wait: Duration,
+    /// How long a component may take until it answers again after its restart.
+    pub health_timeout: Duration,
+    /// What `--via direct` is told beside the rest; `None` for every other way.
+    pub direct: Option<Direct>,
     /// The run whose lock may be broken.
     pub break_lock: Option<String>,
     /// The time of day.
     pub now: Timestamp,
+}
+
+/// What the operator wants of `--via direct`, and what lies on the bastion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Direct {
+    /// How long new certificates are valid; never beyond their CA.
+    pub validity: SignedDuration,
+    /// What becomes of the kubelet's own serving certificate.
+    pub kubelet_serving: KubeletServing,
+    /// What becomes of certificates that RKE did not make.
+    pub custom: CustomCertificates,
+    /// What becomes of Rancher's own copy, on a cluster that Rancher launched.
+    pub after: AfterDirect,
+    /// rke's files beside the cluster.yml.
+    pub bastion: BastionFiles,
+}
+
+/// What becomes of the kubelet's own serving certificate, where RKE makes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubeletServing {
+    /// It stays.
+    Kept,
+    /// The kubelet makes a new one where it is due (`--kubelet-serving`).
+    Renewed,
+}
+
+/// What becomes of certificates under RKE's names that another CA has issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CustomCertificates {
+    /// They forbid the plan.
+    Refused,
+    /// They are replaced (`--replace-custom`).
+    Replaced,
+}
+
+/// What becomes of Rancher's own copy of the certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterDirect {
+    /// A cluster that Rancher launched is refused.
+    Nothing,
+    /// Rancher rotates at the end of the same plan (`--then rancher`).
+    Rancher,
+    /// It is known that Rancher may put the old ones back (`--accept-rancher-revert`).
+    RevertAccepted,
 }
 
 /// Which of the selected certificates are renewed.

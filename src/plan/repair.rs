@@ -27,6 +27,18 @@ pub(super) fn is_legacy_layout(facts: &Facts) -> bool {
             .all(|(_, seen)| seen.certificate_file(Location::Ssl, "kube-service-account-token").is_none())
 }
 
+/// Returns whether kube-apiserver's own key checks service account tokens: so it is where an rke before 0.2 started an API server
+/// (RKE `cluster/certificates.go` `IsLegacyKubeAPI`), and where no container tells, by the layout.
+pub(super) fn signs_tokens_with_its_own_key(facts: &Facts) -> bool {
+    let control_plane = facts.seen().filter(|(node, _)| node.has(Role::ControlPlane));
+    let files: Vec<&str> =
+        control_plane.filter_map(|(_, seen)| seen.service_account_key_file.as_deref()).collect();
+    if files.is_empty() {
+        return is_legacy_layout(facts);
+    }
+    files.iter().any(|file| file.ends_with("/kube-apiserver-key.pem"))
+}
+
 /// Returns whether any node has a legacy bundle, whole or not.
 pub(super) fn has_any_bundle(facts: &Facts) -> bool {
     facts.seen().any(|(_, observation)| observation.has_tmp)

@@ -156,9 +156,9 @@ fn rotation_hint(check: &Check<'_>) -> Option<&'static str> {
     };
     check.findings.iter().any(is_due).then_some({
         if check.facts.is_rancher_launched() {
-            "`certroll plan --via rancher` (or `--via manual`) shows what a rotation would do"
+            "`certroll plan --via rancher` has Rancher rotate; `certroll plan --via direct --then rancher` needs no live API"
         } else {
-            "`certroll plan --via manual` shows what a rotation would do"
+            "`certroll plan --via direct` renews them from the cluster's own CA, without rke and without a live API"
         }
     })
 }

@@ -69,6 +69,11 @@ impl Columns {
         Self { indent, ..Self::default() }
     }
 
+    /// Returns the same columns, moved to the right.
+    pub(super) fn moved(self, indent: usize) -> Self {
+        Self { indent, ..self }
+    }
+
     /// Adds a row.
     pub(super) fn push(&mut self, cells: Vec<Cell>) {
         self.rows.push(Row { cells, rest: None });

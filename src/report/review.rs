@@ -2,11 +2,15 @@
 //!
 //! `certroll plan` and `certroll apply` show it as text; `document` is for scripts, `markdown` for a ticket.
 
+mod certificates;
 mod commands;
 mod document;
 mod entry;
 mod markdown;
+mod outlook;
+mod switch;
 mod totals;
+mod way_back;
 
 use std::fmt::Write as _;
 
@@ -25,6 +29,7 @@ use crate::plan::{Action, Guard, Plan, Procedure, Stage, StageName, Via};
 pub use document::{PlanDocument, document};
 use entry::{Group, groups};
 pub use markdown::markdown;
+pub(in crate::report) use outlook::effect;
 use totals::{expected, totals};
 
 /// All that a review is made from.
@@ -59,7 +64,9 @@ pub fn text(review: &Review<'_>, style: Style) -> String {
         text.push_str(&hints(&plan.blockers, style));
     }
     if plan.has_work() {
-        let _ = writeln!(text, "\n{}\n", paragraph(&warning(plan), style.width, 0));
+        let _ = writeln!(text, "\n{}", paragraph(&warning(plan), style.width, 0));
+        text.push_str(&certificates::text(review, style));
+        text.push('\n');
         text.push_str(&stages(review, style));
     } else {
         let _ = writeln!(text, "\n{}", paragraph(&nothing_to_do(review), style.width, 0));
@@ -105,6 +112,10 @@ fn goal(plan: &Plan) -> String {
     };
     match (plan.procedure, plan.via) {
         (Procedure::Rotate, Some(Via::Rancher)) => format!("rotate {services} via Rancher"),
+        (Procedure::Rotate, Some(Via::Direct)) if plan.stage(StageName::Rotate).is_some() => {
+            format!("rotate {services} with the cluster's own CA, then via Rancher")
+        }
+        (Procedure::Rotate, Some(Via::Direct)) => format!("rotate {services} with the cluster's own CA"),
         (Procedure::Rotate, Some(Via::Manual)) => format!("rotate {services} by the operator's hand"),
         (Procedure::Rotate, None) => format!("rotate {services}"),
         (Procedure::Repair, _) => "repair the legacy bundle".to_owned(),
@@ -114,14 +125,7 @@ fn goal(plan: &Plan) -> String {
 
 /// Returns what the plan means for the cluster's users, and how long it will take.
 fn warning(plan: &Plan) -> String {
-    let restarts =
-        plan.stages.iter().any(|stage| stage.name > StageName::Repair && stage.name < StageName::Verify);
-    let effect = if restarts {
-        "Components will be restarted and the cluster may be unavailable for a while: use a maintenance window."
-    } else {
-        "Files are added; no component is restarted."
-    };
-    format!("{effect} Expected: {}.", expected(plan.expected_seconds))
+    format!("{} Expected: {}.", effect(plan), expected(plan.expected_seconds))
 }
 
 /// Returns why a plan has no work.
@@ -211,7 +215,7 @@ fn push_group(columns: &mut Columns, group: &Group<'_>, population: usize, style
     }
     if !others.is_empty() && !group.entries.is_empty() {
         let names = Cell::new(folded(others, population, style)).tone(Tone::Strong);
-        columns.push_with_rest(vec![names], Cell::new(format!("the same {}", group.summary())));
+        columns.push_with_rest(vec![names], Cell::new(group.summary()));
     }
 }
 
@@ -225,6 +229,11 @@ fn place(stage: &Stage) -> String {
     match stage.steps.first().map(|step| &step.action) {
         Some(Action::RotateByRancher { .. }) => "Rancher".to_owned(),
         Some(Action::RotateByOperator { .. }) => "the operator".to_owned(),
+        Some(
+            Action::UpdateClusterState { .. }
+            | Action::UpdateStateFile { .. }
+            | Action::UpdateKubeConfig { .. },
+        ) => "rke's state".to_owned(),
         _ => count_of(stage.nodes().len(), "node"),
     }
 }

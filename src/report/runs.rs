@@ -138,7 +138,7 @@ fn newest_first(runs: &[StoredRun]) -> Vec<&StoredRun> {
 /// Returns what a run was to achieve, as far as its stages tell.
 fn procedure(run: &RunState) -> Option<Procedure> {
     let has = |name| run.stages.iter().any(|stage| stage.stage == name);
-    if has(StageName::Rotate) {
+    if has(StageName::Rotate) || has(StageName::Staging) || has(StageName::Etcd) || has(StageName::State) {
         Some(Procedure::Rotate)
     } else if has(StageName::Repair) {
         Some(Procedure::Repair)

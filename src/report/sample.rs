@@ -1,5 +1,7 @@
 //! A sample is a small cluster with its plan and its runs, made by hand, from which the tests of reports draw their pictures.
 
+mod direct;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,9 +13,11 @@ use crate::facts::{Facts, NodeFacts, Observation, Unseen};
 use crate::inventory::{Bastion, Inventory, MaxUnavailable, Node, NodeName, Role, SshCredentials};
 use crate::pki::Fingerprint;
 use crate::plan::{
-    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, NotHandled, PLAN_VERSION, Plan, Procedure,
-    Stage, StageName, Step, StepId, TmpFolder, Via,
+    Action, CertificateBefore, FileCopy, Guard, HEALTH_TIMEOUT, KubeAdminSource, NotHandled, PLAN_VERSION,
+    Plan, Procedure, Stage, StageName, Step, StepId, TmpFolder, Via,
 };
+
+pub(super) use direct::{direct_done_run, direct_facts, direct_plan, direct_run_failing};
 
 /// The name of every sample run.
 pub(super) const RUN: &str = "20261121-190502-7f3a";
@@ -91,6 +95,8 @@ fn observation(access: Access) -> Observation {
         files: Vec::new(),
         served: Vec::new(),
         health: Vec::new(),
+        unfinished_runs: Vec::new(),
+        service_account_key_file: None,
         agent_log: None,
         lock: None,
     }
@@ -111,11 +117,6 @@ pub(super) fn facts() -> Facts {
         result,
     };
     Facts { observed_at: at(0), nodes: inventory().nodes.into_iter().zip(seen).map(of).collect() }
-}
-
-/// Returns where `/etc/kubernetes` lies on each node.
-pub(super) fn directories() -> BTreeMap<NodeName, String> {
-    inventory().nodes.into_iter().map(|node| (node.name, "/etc/kubernetes".to_owned())).collect()
 }
 
 fn before(node: &str, certificates: &[&str]) -> Vec<CertificateBefore> {
@@ -149,7 +150,11 @@ fn restart(node: &str) -> Action {
         patience: Duration::from_secs(240),
         before: before(node, &["kube-node", "kube-proxy"]),
     };
-    Action::Restart { containers: vec!["kubelet".to_owned(), "kube-proxy".to_owned()], guard }
+    Action::Restart {
+        containers: vec!["kubelet".to_owned(), "kube-proxy".to_owned()],
+        guard,
+        timeout: HEALTH_TIMEOUT,
+    }
 }
 
 fn verify(node: &str) -> Action {
@@ -277,6 +282,8 @@ pub(super) fn plan() -> Plan {
         kube_ca: Some(Fingerprint::of(b"kube-ca")),
         fingerprint: Fingerprint::of(b"plan"),
         basis: BTreeMap::new(),
+        certificates: Vec::new(),
+        ca_keys: Vec::new(),
         stages,
         blockers: Vec::new(),
         findings: Vec::new(),

@@ -4,6 +4,7 @@
 //! names the command of certroll that does it.
 
 mod body;
+mod direct;
 mod reach;
 mod text;
 
@@ -15,7 +16,7 @@ use crate::facts::{Facts, NodeFacts, Observation};
 use crate::inventory::{Inventory, NodeName};
 use crate::plan::{Action, Plan};
 
-use self::text::{comment, double_quoted};
+use self::text::{comment, double_quoted, sentences};
 use super::lines::elapsed;
 use crate::command::quote;
 
@@ -56,7 +57,8 @@ impl<'a> Runbook<'a> {
             "#!/bin/sh\n\
              {}\
              #\n\
-             # Components are restarted and the cluster may be unavailable for a while: use a maintenance window ({low} to {high}).\n\
+             {}\
+             # Expected: {low} to {high}.\n\
              #\n\
              #   sh runbook.sh          asks before each stage\n\
              #   YES=1 sh runbook.sh    asks nothing\n\
@@ -67,12 +69,16 @@ impl<'a> Runbook<'a> {
              #\n\
              # It carries no private key; a step that would have to bring one names the command of certroll that does it. What it\n\
              # cannot see: whether something moved since the plan was made (beyond the CA), what the ports serve, and how healthy a\n\
-             # component calls itself. Nodes are handled one after the other. `certroll check` tells more afterwards.\n",
+             # component calls itself, but for etcd. Nodes are handled one after the other. `certroll check` tells more afterwards.\n",
             comment(&format!(
                 "Runbook of plan {} for the cluster {}: {}. The plan was made at {}, this script at {}.",
                 plan.id, plan.cluster, plan.procedure, plan.created_at, generated
             )),
+            sentences(&super::review::effect(plan)),
         );
+        if self.needs_staged_files() {
+            text.push_str(direct::HEADER);
+        }
         for left_out in &plan.not_handled {
             let line = format!("Left out: {} ({}). {}", left_out.node, left_out.reason, left_out.hint);
             text.push_str(&comment(&line));
@@ -96,7 +102,11 @@ impl<'a> Runbook<'a> {
     fn settings(&self) -> String {
         format!(
             "\nset -eu\nRUN={}\nSSH_OPTIONS=${{SSH_OPTIONS:-}}\nSSH_CONFIG=${{SSH_CONFIG:-}}\nYES=${{YES:-}}\nLOCKED=\n",
-            quote(self.run)
+            if self.needs_staged_files() {
+                format!("${{RUN:-{}}}", quote(self.run))
+            } else {
+                quote(self.run)
+            }
         )
     }
 

@@ -1,28 +1,38 @@
 //! A summary is what is said at the end of a run: what was done, what was not and why, where the way back is, what comes next.
 //!
-//! The face prints it after `apply`, and `runs` shows it again from the journal.
+//! The face prints it after `apply`.
+
+mod ends;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::event::{Outcome, RunOutcome, RunState, StepState};
+use crate::facts::Facts;
 use crate::inventory::NodeName;
 use crate::plan::{Action, Plan, StageName};
+use standing::Standing;
 
 use super::lines::{elapsed, names, outcome_word, printable};
 
-/// Returns the end screen of a run. `directories` tells `<prefix>/etc/kubernetes` of each node.
-pub fn summary(state: &RunState, plan: &Plan, directories: &BTreeMap<NodeName, String>) -> String {
+/// Returns the end screen of a run. `facts` are those that the plan was made from.
+pub fn summary(state: &RunState, plan: &Plan, facts: &Facts) -> String {
+    let standing = Standing::of(state, plan);
     let mut text = headline(state);
     let rows = [failures(state), omissions(state), unhandled(plan)].concat();
     if !rows.is_empty() {
         text.push('\n');
         text.push_str(&table(&rows));
     }
-    text.push_str(&finished_nodes(state));
-    text.push_str(&backups(state, plan, directories));
-    text.push_str(&next(state, plan));
+    text.push_str(&standing::text(standing, state, plan, facts));
+    if standing == Standing::Other {
+        text.push_str(&finished_nodes(state));
+    }
+    text.push_str(&ends::text(state, plan, facts));
+    text.push_str(&backups(state, plan, facts, standing));
+    text.push_str(&next(state, plan, standing));
     text
 }
 
@@ -115,9 +125,12 @@ fn unhandled(plan: &Plan) -> Vec<Row> {
     plan.not_handled.iter().map(row).collect()
 }
 
+/// What stands in place of a node for steps that are about none.
+const CLUSTER: &str = "cluster";
+
 /// Returns the node of a step, or what stands for the cluster.
 fn place(step: &StepState) -> String {
-    step.node.as_ref().map_or_else(|| "cluster".to_owned(), NodeName::to_string)
+    step.node.as_ref().map_or_else(|| CLUSTER.to_owned(), NodeName::to_string)
 }
 
 /// A list of nodes that is longer than this gets a line of its own.
@@ -145,6 +158,11 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
+/// Returns whether a step ended well.
+fn is_well(step: &StepState) -> bool {
+    matches!(step.outcome, Some(Outcome::Done { .. } | Outcome::Unneeded { .. }))
+}
+
 /// Returns the nodes all of whose steps ended well.
 fn finished_nodes(state: &RunState) -> String {
     let mut done: Vec<&NodeName> = Vec::new();
@@ -153,9 +171,7 @@ fn finished_nodes(state: &RunState) -> String {
             done.push(node);
         }
     }
-    let ended_well =
-        |step: &StepState| matches!(step.outcome, Some(Outcome::Done { .. } | Outcome::Unneeded { .. }));
-    done.retain(|node| state.steps.iter().filter(|step| step.node.as_ref() == Some(*node)).all(ended_well));
+    done.retain(|node| state.steps.iter().filter(|step| step.node.as_ref() == Some(*node)).all(is_well));
     match done.len() {
         0 => String::new(),
         1 => format!("\nDone on 1 node: {}\n", printable(&names(done))),
@@ -164,17 +180,13 @@ fn finished_nodes(state: &RunState) -> String {
 }
 
 /// Returns where the backups are, and how a person puts them back without certroll.
-fn backups(state: &RunState, plan: &Plan, directories: &BTreeMap<NodeName, String>) -> String {
+fn backups(state: &RunState, plan: &Plan, facts: &Facts, standing: Standing) -> String {
     let mut places: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
     for step in plan.steps().filter(|step| step.action == Action::Backup) {
-        let is_done = state.steps.iter().any(|seen| {
-            seen.step == step.id
-                && matches!(seen.outcome, Some(Outcome::Done { .. } | Outcome::Unneeded { .. }))
-        });
-        if let Some((node, directory)) =
-            step.node.as_ref().and_then(|node| directories.get_key_value(node)).filter(|_| is_done)
-        {
-            places.entry(directory).or_default().push(node);
+        let is_done = state.steps.iter().any(|seen| seen.step == step.id && is_well(seen));
+        let Some(node) = step.node.as_ref().filter(|_| is_done) else { continue };
+        if let Some(seen) = facts.node(node).and_then(|node| node.observation()) {
+            places.entry(&seen.kubernetes_directory).or_default().push(node);
         }
     }
     if places.is_empty() {
@@ -184,6 +196,13 @@ fn backups(state: &RunState, plan: &Plan, directories: &BTreeMap<NodeName, Strin
     for (directory, nodes) in &places {
         let path = archive(directory, &state.run);
         let _ = writeln!(text, "  {}  on {}", printable(&path), printable(&names(nodes.iter().copied())));
+    }
+    if standing == Standing::Untouched {
+        return text;
+    }
+    if plan.steps().any(|step| matches!(&step.action, Action::Switch { retired, .. } if !retired.is_empty()))
+    {
+        text.push_str("A serving pair that a kubelet was to make anew lies in `retired` beside it.\n");
     }
     text.push_str("To put one back by hand, as root on its node (files that the run added stay):\n");
     for directory in places.keys() {
@@ -204,8 +223,8 @@ fn archive(directory: &str, run: &str) -> String {
 }
 
 /// Returns the commands that come next.
-fn next(state: &RunState, plan: &Plan) -> String {
-    let again = "plan and apply again: what is done is recognised, what is missing is planned anew";
+fn next(state: &RunState, plan: &Plan, standing: Standing) -> String {
+    let again = standing.what_comes_next();
     let line = match state.outcome {
         Some(RunOutcome::Done) if plan.not_handled.is_empty() => {
             "`certroll check` looks at the cluster again".to_owned()
@@ -216,6 +235,7 @@ fn next(state: &RunState, plan: &Plan) -> String {
         Some(RunOutcome::Failed) => {
             let mut failed: Vec<String> = failures(state).into_iter().map(|row| row.nodes).collect();
             failed.dedup();
+            failed.retain(|place| place != CLUSTER);
             let failed = if failed.is_empty() { "the cause".to_owned() } else { failed.join(" ") };
             format!("put {} right, then {again}", printable(&failed))
         }
@@ -227,25 +247,51 @@ fn next(state: &RunState, plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::{directories, done_run, failed_run, plan};
+    use crate::report::sample::{
+        direct_done_run, direct_facts, direct_plan, direct_run_failing, done_run, facts, failed_run, plan,
+    };
 
     #[test]
     fn a_failed_run_names_every_node_and_the_way_back() {
         let state = RunState::of(&failed_run());
-        insta::assert_snapshot!(summary(&state, &plan(), &directories()));
+        insta::assert_snapshot!(summary(&state, &plan(), &facts()));
     }
 
     #[test]
     fn a_finished_run_is_short() {
         let mut plan = plan();
         plan.not_handled.clear();
-        insta::assert_snapshot!(summary(&RunState::of(&done_run()), &plan, &directories()));
+        insta::assert_snapshot!(summary(&RunState::of(&done_run()), &plan, &facts()));
+    }
+
+    fn direct(events: &[crate::event::Event]) -> String {
+        summary(&RunState::of(events), &direct_plan(), &direct_facts())
+    }
+
+    #[test]
+    fn a_rotation_with_the_own_ca_tells_the_ends_before_and_after() {
+        insta::assert_snapshot!(direct(&direct_done_run()));
+    }
+
+    #[test]
+    fn a_run_that_switched_nothing_says_so() {
+        insta::assert_snapshot!(direct(&direct_run_failing(StageName::Staging, Some("w-1"))));
+    }
+
+    #[test]
+    fn a_run_that_stopped_between_nodes_says_where_each_stands() {
+        insta::assert_snapshot!(direct(&direct_run_failing(StageName::ControlPlane, Some("cp-2"))));
+    }
+
+    #[test]
+    fn a_run_that_switched_all_warns_of_the_records_of_rke() {
+        insta::assert_snapshot!(direct(&direct_run_failing(StageName::State, None)));
     }
 
     #[test]
     fn a_run_that_was_killed_says_which_steps_have_no_end() {
         let events = failed_run();
         let state = RunState::of(&events[..events.len() / 2]);
-        insta::assert_snapshot!(summary(&state, &plan(), &directories()));
+        insta::assert_snapshot!(summary(&state, &plan(), &facts()));
     }
 }

@@ -39,7 +39,7 @@ pub enum Fault {
     },
     /// Nothing can be written beneath a folder, as where a small file system of its own is full.
     NoSpaceBeneath {
-        /// The folder's absolute path.
+        /// The folder's absolute path; `*` is any one name in it.
         folder: String,
     },
     /// A container does not exist; taking the fault back does not bring it back.

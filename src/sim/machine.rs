@@ -196,6 +196,8 @@ pub(crate) struct World {
     pub(crate) kubernetes_version: String,
     /// What the cluster has stored in etcd.
     pub(crate) store: Mutex<Store>,
+    /// The command lines that came over the wire.
+    pub(crate) lines: Mutex<Vec<(NodeName, String)>>,
     processes: AtomicU32,
 }
 
@@ -208,8 +210,9 @@ impl World {
         kubernetes_version: String,
     ) -> Self {
         let store = Mutex::default();
+        let lines = Mutex::default();
         let processes = AtomicU32::new(4000);
-        Self { clock, log, nodes, kubelet_authority, kubernetes_version, store, processes }
+        Self { clock, log, nodes, kubelet_authority, kubernetes_version, store, lines, processes }
     }
 
     /// Returns the number of a new process.

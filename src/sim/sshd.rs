@@ -161,6 +161,7 @@ impl Handler for Login {
         let Some(open) = self.sessions.remove(&channel) else { return session.channel_failure(channel) };
         session.channel_success(channel)?;
         let line = String::from_utf8_lossy(data).into_owned();
+        lock(&self.daemon.world.lines).push((self.daemon.node.name.clone(), line.clone()));
         let (daemon, cut) = (self.daemon.clone(), Arc::clone(&self.cut));
         tokio::spawn(run(daemon, cut, open, line));
         Ok(())

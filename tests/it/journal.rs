@@ -31,6 +31,8 @@ fn repair_plan(golden: &Golden) -> Plan {
         selected: None,
         rancher: None,
         wait: Duration::from_secs(60),
+        health_timeout: certroll::plan::HEALTH_TIMEOUT,
+        direct: None,
         break_lock: None,
         now: golden.now,
     };

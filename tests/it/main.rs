@@ -1,6 +1,7 @@
 //! The tests of certroll, in one binary.
 
 mod cli;
+mod direct;
 mod floors;
 mod golden;
 mod inventory;

@@ -25,6 +25,8 @@ fn policy(golden: &Golden, procedure: Procedure) -> Policy {
         selected: None,
         rancher: None,
         wait: Duration::from_secs(3600),
+        health_timeout: certroll::plan::HEALTH_TIMEOUT,
+        direct: None,
         break_lock: None,
         now: golden.now,
     }
@@ -77,7 +79,7 @@ fn action(action: &Action) -> String {
         Action::Confirm { before, .. } => format!("confirm {} certificates", before.len()),
         Action::Verify { before, .. } => format!("verify {} certificates", before.len()),
         Action::RotateByOperator { before, .. } => format!("operator rotates {} certificates", before.len()),
-        Action::Restart { containers, guard } => {
+        Action::Restart { containers, guard, .. } => {
             format!("restart {} {guard:?}", containers.join(" ")).chars().take(80).collect()
         }
         other => format!("{other:?}"),

@@ -7,6 +7,13 @@
     reason = "a test that cannot go on panics; it starts processes and reads files itself"
 )]
 
+mod direct;
+mod direct_faults;
+mod direct_rancher;
+mod direct_secrets;
+mod direct_services;
+mod direct_state;
+mod direct_transcript;
 mod faults;
 mod refusals;
 mod repair;
@@ -114,8 +121,13 @@ impl Rehearsal {
     }
 
     async fn with(layout: Layout, prefix: &str, change: impl FnOnce(&mut FleetOptions<'_>)) -> Self {
+        Self::of(&CLUSTER.replace("PREFIX", prefix), layout, change).await
+    }
+
+    /// Starts a fleet in the image of a cluster.yml.
+    async fn of(cluster: &str, layout: Layout, change: impl FnOnce(&mut FleetOptions<'_>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let inventory = Inventory::parse(&CLUSTER.replace("PREFIX", prefix), "prod").unwrap().inventory;
+        let inventory = Inventory::parse(cluster, "prod").unwrap().inventory;
         let mut options = FleetOptions::new(&inventory, layout, Timestamp::now());
         // Nodes differ in their way to root.
         options.users = BTreeMap::from([(name("cp-1"), Privilege::Sudo), (name("w-1"), Privilege::Sudo)]);

@@ -78,6 +78,9 @@ if [ -n "$directory" ]; then
     cat "$directory/.certroll/lock"
   fi
   if [ -w "$directory" ]; then frame writable yes; else frame writable no; fi
+  for path in "$directory"/.certroll/*/staged; do
+    [ ! -d "$path" ] || frame staged "${path%/staged}"
+  done
   # Filesystem, size, used, available: the fourth word of the second line.
   frame free "$(df -Pk "$directory" | { read -r skip; read -r device size used available rest; echo "$available"; })"
   frame inodes "$(df -Pi "$directory" 2>/dev/null | { read -r skip; read -r device size used available rest; echo "$available"; })"
@@ -97,6 +100,11 @@ if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
     # shellcheck disable=SC2086
     docker inspect --format '{{json .Name}}	{{json .Config.Image}}	{{json .State}}	{{.RestartCount}}' $ids 2>/dev/null
   fi
+  docker inspect --format '{{range .Args}}{{println .}}{{end}}' kube-apiserver 2>/dev/null | while IFS= read -r argument; do
+    case $argument in
+    --service-account-key-file=*) frame service-account-key-file "${argument#*=}" ;;
+    esac
+  done
   agent=$(docker ps -a --format '{{.Names}}' | while read -r name; do
     case $name in k8s_agent_cattle-node-agent*) echo "$name" && break ;; esac
   done)
@@ -108,7 +116,8 @@ if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
 '
   case $names$newline in
   *" etcd$newline"*)
-    answer=$(docker exec -e ETCDCTL_API=3 etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
+    # RKE before 0.3 names the endpoint in a variable that etcdctl 3 does not read (rancher/rke#1312).
+    answer=$(docker exec -e ETCDCTL_API=3 -e "ETCDCTL_ENDPOINTS=$E" etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
     frame etcd "$?"
     printf '%s\n' "$answer"
     ;;

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{Draft, PlannedStep, preflight};
 use crate::facts::{
-    CertificateStatus, NodeFacts, Observation, Thresholds, certificate_of_container, certificate_status,
+    CertificateStatus, NodeFacts, Observation, Thresholds, certificate_status, certificates_of_container,
     is_disconnected, restart_reason,
 };
 use crate::finding::Finding;
@@ -42,7 +42,9 @@ impl<'a> Draft<'a> {
     fn refuse_unusable_certificates(&mut self, nodes: &[(&'a NodeFacts, &'a Observation)]) {
         let now = Thresholds { expiring_within: SignedDuration::ZERO, ..self.thresholds };
         for (node, observation) in nodes {
-            let names = WORKER_CONTAINERS.iter().filter_map(|container| certificate_of_container(container));
+            let names = WORKER_CONTAINERS
+                .iter()
+                .flat_map(|container| certificates_of_container(container).iter().copied());
             let unusable = names.filter_map(|name| {
                 let file = observation.certificate_file(Location::Ssl, name)?;
                 let status = certificate_status(observation, file, &now).0;
@@ -54,7 +56,7 @@ impl<'a> Draft<'a> {
                 let message = format!("a restart would not help: {}", unusable.join(", "));
                 self.blockers.push(
                     Finding::error("certificate-unusable", message).on(&node.name).hint(
-                        "`certroll plan --via rancher` or `--via manual` has new certificates made first",
+                        "`certroll plan --via direct`, `--via rancher` or `--via manual` has new certificates made first",
                     ),
                 );
             }
@@ -108,7 +110,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns the restarts of one node.
-    fn restart_steps(
+    pub(super) fn restart_steps(
         &self,
         node: &NodeFacts,
         observation: &Observation,
@@ -120,6 +122,7 @@ impl<'a> Draft<'a> {
             .chain(self.rancher_says_inactive(node).map(|state| format!("Rancher calls the node {state}")))
             .collect();
         let containers = WORKER_CONTAINERS.map(str::to_owned).to_vec();
+        let timeout = self.policy.health_timeout;
         let mut steps = Vec::new();
         let inactive = self.rancher_says_inactive(node).is_some();
         let forced = self.policy.renewal == Renewal::All && self.policy.procedure == Procedure::Restart;
@@ -127,17 +130,21 @@ impl<'a> Draft<'a> {
             let guard =
                 Guard::IfNeeded { patience: self.patience(node), before: self.before(node, observation) };
             let reason = "where they started before their certificate was written".to_owned();
-            steps.push((Some(node.name.clone()), Action::Restart { containers, guard }, reason));
+            steps.push((Some(node.name.clone()), Action::Restart { containers, guard, timeout }, reason));
         } else if forced || inactive {
             let reason = if reasons.is_empty() { "--force".to_owned() } else { reasons.join("; ") };
             steps.push((
                 Some(node.name.clone()),
-                Action::Restart { containers, guard: Guard::Always },
+                Action::Restart { containers, guard: Guard::Always, timeout },
                 reason,
             ));
         } else if !reasons.is_empty() {
             let guard = Guard::IfNeeded { patience: Duration::ZERO, before: Vec::new() };
-            steps.push((Some(node.name.clone()), Action::Restart { containers, guard }, reasons.join("; ")));
+            steps.push((
+                Some(node.name.clone()),
+                Action::Restart { containers, guard, timeout },
+                reasons.join("; "),
+            ));
         }
         if let Some((container, reason)) = agent_restart(observation) {
             steps.push((Some(node.name.clone()), Action::RestartAgent { container }, reason));

@@ -15,6 +15,11 @@ pub(super) fn commands(step: &Step, facts: &Facts) -> Vec<String> {
             vec![format!("POST {}?action=rotateCertificates {body}", cluster_url(url, cluster_id))]
         }
         Action::RotateByOperator { instructions, .. } => instructions.clone(),
+        Action::UpdateClusterState { names, .. } => cluster_state_requests(names),
+        Action::UpdateStateFile { path, .. } => vec![format!("write {path}, the old one beside it")],
+        Action::UpdateKubeConfig { path, server } => {
+            vec![format!("write {path}, the old one beside it; a new one names {server}")]
+        }
         action => {
             let node = step.node.as_ref().and_then(|name| facts.node(name));
             let observation = node.and_then(|node| node.observation());
@@ -22,6 +27,14 @@ pub(super) fn commands(step: &Step, facts: &Facts) -> Vec<String> {
             commands.into_iter().map(|command| command.script).collect()
         }
     }
+}
+
+/// Returns what is asked of an API server to write new certificates into what rke keeps there.
+fn cluster_state_requests(names: &[String]) -> Vec<String> {
+    let secrets = names.iter().map(|name| format!("secrets/{name}"));
+    let objects = ["configmaps/full-cluster-state".to_owned(), "secrets/full-cluster-state".to_owned()];
+    let request = |object| format!("PUT /api/v1/namespaces/kube-system/{object}, where it is there");
+    objects.into_iter().chain(secrets).map(request).collect()
 }
 
 /// Returns the address of a cluster in Rancher's API.

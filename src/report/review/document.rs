@@ -1,11 +1,15 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::certificates::Said;
 use super::{Review, commands};
 use crate::finding::Finding;
 use crate::inventory::NodeName;
-use crate::pki::{Fingerprint, Service};
-use crate::plan::{Action, NotHandled, Procedure, Stage, StageName, Step, StepId, Via};
+use crate::pki::{Authority, Fingerprint, Service};
+use crate::plan::{
+    Action, CaKey, CertificateSource, KeySource, NewCertificate, NotHandled, Procedure, Stage, StageName,
+    Step, StepId, Via,
+};
 use crate::report::DOCUMENT_VERSION;
 
 /// A plan for scripts.
@@ -22,6 +26,8 @@ pub struct PlanDocument<'a> {
     fingerprint: &'a Fingerprint,
     has_work: bool,
     expected_seconds: ExpectedSeconds,
+    certificates: Vec<CertificateEntry<'a>>,
+    ca_keys: Vec<CaKeyEntry<'a>>,
     stages: Vec<StageEntry<'a>>,
     not_handled: &'a [NotHandled],
     blockers: &'a [Finding],
@@ -32,6 +38,33 @@ pub struct PlanDocument<'a> {
 struct ExpectedSeconds {
     least: u64,
     most: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateEntry<'a> {
+    name: &'a str,
+    subject: String,
+    sans: Vec<String>,
+    /// `None` where the key comes with the pair of a node.
+    key: Option<&'a KeySource>,
+    not_after: Option<Timestamp>,
+    signer: Option<&'static str>,
+    source: SourceEntry<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum SourceEntry<'a> {
+    Made,
+    Node { node: &'a NodeName, directory: &'a str, sha256: &'a Fingerprint },
+}
+
+#[derive(Debug, Serialize)]
+struct CaKeyEntry<'a> {
+    authority: &'static str,
+    node: &'a NodeName,
+    directory: &'a str,
+    sha256: &'a Fingerprint,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,10 +100,44 @@ pub fn document<'a>(review: &Review<'a>) -> PlanDocument<'a> {
         fingerprint: &plan.fingerprint,
         has_work: plan.has_work(),
         expected_seconds: ExpectedSeconds { least, most },
+        certificates: plan
+            .certificates
+            .iter()
+            .map(|certificate| certificate_entry(review, certificate))
+            .collect(),
+        ca_keys: plan.ca_keys.iter().map(ca_key_entry).collect(),
         stages: plan.stages.iter().map(|stage| stage_entry(review, stage)).collect(),
         not_handled: &plan.not_handled,
         blockers: &plan.blockers,
         findings: &plan.findings,
+    }
+}
+
+fn certificate_entry<'a>(review: &Review<'_>, certificate: &'a NewCertificate) -> CertificateEntry<'a> {
+    let said = Said::of(certificate, review.facts);
+    let (key, source) = match &certificate.source {
+        CertificateSource::Made { key, .. } => (Some(key), SourceEntry::Made),
+        CertificateSource::Node { node, directory, sha256 } => {
+            (None, SourceEntry::Node { node, directory, sha256 })
+        }
+    };
+    CertificateEntry {
+        name: &certificate.name,
+        subject: said.subject,
+        sans: said.sans,
+        key,
+        not_after: said.not_after,
+        signer: said.signer.map(Authority::name),
+        source,
+    }
+}
+
+fn ca_key_entry(key: &CaKey) -> CaKeyEntry<'_> {
+    CaKeyEntry {
+        authority: key.authority.name(),
+        node: &key.node,
+        directory: &key.directory,
+        sha256: &key.sha256,
     }
 }
 

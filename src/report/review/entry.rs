@@ -1,4 +1,5 @@
 use super::count_of;
+use super::switch::{Condition, staging_entries, state_entries, switch_entries};
 use crate::inventory::NodeName;
 use crate::plan::{Action, FileCopy, Guard, Plan, Stage, StageName, Step};
 use crate::report::duration::limit;
@@ -41,17 +42,19 @@ pub(super) struct Entry {
     pub(super) sign: Sign,
     pub(super) what: String,
     pub(super) why: String,
+    /// What must be well before; it stands in `why` once the nodes of its group are known.
+    pub(super) condition: Option<Condition>,
     /// How many files it stands for.
     files: usize,
 }
 
 impl Entry {
-    fn add(what: String, why: &str, files: usize) -> Self {
-        Self { sign: Sign::Add, what, why: why.to_owned(), files }
+    pub(super) fn add(what: String, why: &str, files: usize) -> Self {
+        Self { sign: Sign::Add, what, why: why.to_owned(), condition: None, files }
     }
 
-    fn change(what: String, why: String) -> Self {
-        Self { sign: Sign::Change, what, why, files: 0 }
+    pub(super) fn change(what: String, why: String) -> Self {
+        Self { sign: Sign::Change, what, why, condition: None, files: 0 }
     }
 }
 
@@ -64,11 +67,11 @@ pub(super) struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Returns what is done in two words, for the nodes behind the first.
+    /// Returns what is done in a few words, for the nodes behind the first.
     pub(super) fn summary(&self) -> String {
         match self.entries.iter().map(|entry| entry.files).sum::<usize>() {
-            0 => count_of(self.entries.len(), "thing"),
-            files => count_of(files, "file"),
+            0 => "the same".to_owned(),
+            files => format!("the same {}", count_of(files, "file")),
         }
     }
 }
@@ -97,6 +100,13 @@ pub(super) fn groups<'a>(plan: &Plan, stage: &'a Stage, style: Style) -> Vec<Gro
             None => groups.push(Group { nodes: node.into_iter().collect(), entries }),
         }
     }
+    for group in &mut groups {
+        for entry in &mut group.entries {
+            if let Some(condition) = entry.condition.take() {
+                entry.why = condition.text(&group.nodes, style);
+            }
+        }
+    }
     groups
 }
 
@@ -106,13 +116,22 @@ fn key_gained(plan: &Plan, node: &NodeName) -> Option<Entry> {
         .findings
         .iter()
         .find(|finding| finding.code == "gains-ca-key" && finding.node.as_ref() == Some(node))?;
-    Some(Entry { sign: Sign::Mind, what: finding.message.clone(), why: String::new(), files: 0 })
+    Some(Entry { sign: Sign::Mind, ..Entry::change(finding.message.clone(), String::new()) })
 }
 
 /// Returns what a step does; steps that change nothing, and backups, need no word but their stage's.
 fn entries(step: &Step, style: Style) -> Vec<Entry> {
     match &step.action {
-        Action::Preflight | Action::Backup | Action::Confirm { .. } | Action::Verify { .. } => Vec::new(),
+        Action::Preflight
+        | Action::Backup
+        | Action::Confirm { .. }
+        | Action::Verify { .. }
+        | Action::Prove { .. } => Vec::new(),
+        Action::LayAside { files } => staging_entries(files),
+        Action::Switch { .. } => switch_entries(step, style),
+        Action::UpdateClusterState { .. }
+        | Action::UpdateStateFile { .. }
+        | Action::UpdateKubeConfig { .. } => state_entries(step),
         Action::CopyFiles { copies, .. } | Action::BringFiles { copies, .. } => {
             file_entries(copies, &step.reason, style)
         }
@@ -141,7 +160,7 @@ fn entries(step: &Step, style: Style) -> Vec<Entry> {
             entries.push(Entry::change(waiting, String::new()));
             entries
         }
-        Action::Restart { containers, guard } => vec![restart_entry(containers, guard, &step.reason)],
+        Action::Restart { containers, guard, .. } => vec![restart_entry(containers, guard, &step.reason)],
         Action::RestartAgent { .. } => {
             vec![Entry::change("restart the Rancher agent".to_owned(), step.reason.clone())]
         }

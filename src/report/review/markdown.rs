@@ -1,15 +1,15 @@
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::entry::groups;
 use super::totals::{expected, totals};
+use super::way_back::way_back;
 use super::{
-    IF_NEEDED, Review, commands, count_of, goal, is_decided_later, nothing_to_do, pace, place, warning,
+    IF_NEEDED, Review, certificates, commands, count_of, goal, is_decided_later, nothing_to_do, pace, place,
+    warning,
 };
-use crate::command::quote;
 use crate::finding::Finding;
-use crate::inventory::NodeName;
-use crate::plan::{Action, Plan, RUN_VARIABLE, Stage, StageName, TmpFolder, kube_admin_paths};
+use crate::plan::{NewCertificate, Plan, Stage};
+use crate::report::columns::NO_BREAK;
 use crate::report::duration::moment;
 use crate::report::escape::{shown, shown_lines};
 use crate::report::findings::grouped;
@@ -17,7 +17,7 @@ use crate::report::names::folded;
 use crate::report::style::{Detail, Style};
 
 /// A ticket has room: nodes and files are all named.
-const STYLE: Style = Style { detail: Detail::Verbose, ..Style::PLAIN };
+pub(super) const STYLE: Style = Style { detail: Detail::Verbose, ..Style::PLAIN };
 
 /// Returns a review for a ticket, in Markdown.
 pub fn markdown(review: &Review<'_>) -> String {
@@ -27,6 +27,7 @@ pub fn markdown(review: &Review<'_>) -> String {
     text.push_str(&findings_table("Blocked: this forbids carrying the plan out", &plan.blockers));
     if plan.has_work() {
         let _ = writeln!(text, "## For the reviewer\n\n{}", checklist(plan));
+        text.push_str(&certificates_table(review));
         text.push_str(&stages_table(plan));
         for stage in &plan.stages {
             text.push_str(&changes(review, stage));
@@ -48,8 +49,8 @@ pub fn markdown(review: &Review<'_>) -> String {
 }
 
 /// Returns a text for a cell of a table, where bars and tags would mean something.
-fn cell(text: &str) -> String {
-    shown(text).replace('|', "\\|").replace('<', "&lt;")
+pub(super) fn cell(text: &str) -> String {
+    shown(text).replace(NO_BREAK, " ").replace('|', "\\|").replace('<', "&lt;")
 }
 
 /// Returns the rows of a table below its headings.
@@ -86,12 +87,42 @@ fn checklist(plan: &Plan) -> String {
     if plan.findings.iter().any(|finding| finding.code == "gains-ca-key") {
         boxes.push("The nodes that gain the private key of kube-ca may hold it.".to_owned());
     }
+    if let Some(key) = plan.ca_keys.first() {
+        boxes.push(format!("certroll may read the private key of {} on {}.", key.authority.name(), key.node));
+    }
+    if plan.certificates.iter().any(NewCertificate::keeps_key) {
+        boxes.push(
+            "The key that signs service account tokens stays; its certificate alone is new.".to_owned(),
+        );
+    }
     if !plan.not_handled.is_empty() {
         let left_out = count_of(plan.not_handled.len(), "node");
         boxes.push(format!("Somebody will see to what is left out ({left_out})."));
     }
     boxes.push("The way back by hand, at the end, is understood.".to_owned());
     boxes.iter().fold(String::new(), |text, line| text + "- [ ] " + line + "\n")
+}
+
+/// Returns the certificates that a plan makes or copies, and where the CAs' keys are read.
+fn certificates_table(review: &Review<'_>) -> String {
+    let plan = review.plan;
+    if plan.certificates.is_empty() {
+        return String::new();
+    }
+    let headings = certificates::HEADINGS.map(str::to_lowercase);
+    let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+    let mut text = format!("## New certificates\n\n{}\n\n", cell(&certificates::sentences(plan).join(" ")));
+    text.push_str(&table(&headings, &certificates::table_rows(review, STYLE)));
+    for note in certificates::notes(plan) {
+        let _ = writeln!(text, "{}\n", cell(&note));
+    }
+    let names = certificates::alternative_names(review);
+    if !names.is_empty() {
+        let rows: Vec<Vec<String>> = names.into_iter().map(|(names, sans)| vec![names, sans]).collect();
+        text.push_str(&table(&["certificate", "SANs"], &rows));
+    }
+    text.push_str("The keys of these CAs are read, each from one node and for the time of the run:\n\n");
+    text + &table(&["CA", "node", "key", "CA's SHA-256"], &certificates::ca_key_rows(&plan.ca_keys))
 }
 
 fn stages_table(plan: &Plan) -> String {
@@ -140,7 +171,7 @@ fn changes(review: &Review<'_>, stage: &Stage) -> String {
 }
 
 /// Returns commands in a block of code.
-fn code(commands: &[String]) -> String {
+pub(super) fn code(commands: &[String]) -> String {
     let mut text = "```sh\n".to_owned();
     for line in commands.iter().flat_map(|command| shown_lines(command)) {
         let _ = writeln!(text, "{line}");
@@ -175,79 +206,4 @@ fn findings_table(heading: &str, findings: &[Finding]) -> String {
         })
         .collect();
     format!("## {heading}\n\n{}", table(&["severity", "nodes", "what", "what to do"], &rows))
-}
-
-/// Returns how to take the plan back without certroll: the backup over the folder, what was added away, restarts.
-fn way_back(review: &Review<'_>) -> String {
-    let plan = review.plan;
-    let mut text = "## How to take it back by hand\n\n".to_owned();
-    let removals = removals(review);
-    let backups = plan.stage(StageName::Backup).map(Stage::nodes).unwrap_or_default();
-    if backups.is_empty() {
-        text.push_str(
-            "No file is changed: containers were restarted, and there is nothing to take back.\n\n",
-        );
-        return text;
-    }
-    let _ = writeln!(text, "As root, with the run's name in `{RUN_VARIABLE}` (`certroll runs` lists it).\n");
-    if plan.stage(StageName::Rotate).is_some() {
-        text.push_str(
-            "Who made the new certificates keeps them: Rancher or rke put them back at the next update of the cluster, \
-             so this way is for a rotation that broke the cluster. Go node by node, and wait until etcd is healthy before the next.\n\n",
-        );
-    }
-    let mut groups: Vec<(Vec<&NodeName>, Vec<String>)> = Vec::new();
-    for node in backups {
-        let Some(observation) = review.facts.node(node).and_then(|node| node.observation()) else { continue };
-        let directory = quote(&observation.kubernetes_directory);
-        let mut commands =
-            vec![format!("tar -C {directory} -xpf {directory}/.certroll/\"${RUN_VARIABLE}\"/backup.tar")];
-        commands.extend(removals.get(node).cloned());
-        if plan.stage(StageName::Rotate).is_some() {
-            let names = observation.containers.iter().map(|container| container.name.as_str());
-            let mut names: Vec<&str> =
-                names.filter(|name| name.parse::<crate::pki::Service>().is_ok()).collect();
-            names.sort_unstable();
-            commands.push(format!("docker restart {}", names.join(" ")));
-        }
-        match groups.iter_mut().find(|(_, known)| *known == commands) {
-            Some((nodes, _)) => nodes.push(node),
-            None => groups.push((vec![node], commands)),
-        }
-    }
-    for (nodes, commands) in groups {
-        let _ = writeln!(text, "On {}:\n", cell(&folded(&nodes, review.facts.nodes.len(), STYLE)));
-        text.push_str(&code(&commands));
-    }
-    text
-}
-
-/// Returns the command that takes away what a plan adds on each node: single files, or the folder where it makes that.
-fn removals(review: &Review<'_>) -> BTreeMap<NodeName, String> {
-    let mut removals: BTreeMap<NodeName, String> = BTreeMap::new();
-    for step in review.plan.steps() {
-        let Some(node) = &step.node else { continue };
-        let Some(seen) = review.facts.node(node).and_then(|node| node.observation()) else { continue };
-        let (folder, paths) = match &step.action {
-            Action::CopyFiles { folder, copies } | Action::BringFiles { folder, copies, .. } => {
-                (folder, copies.iter().map(|copy| copy.destination.clone()).collect())
-            }
-            Action::AddKubeAdmin { folder, .. } => {
-                (folder, kube_admin_paths(&seen.kubernetes_directory).to_vec())
-            }
-            _ => continue,
-        };
-        match folder {
-            TmpFolder::Made => {
-                removals.insert(node.clone(), format!("rm -rf {}", quote(&seen.tmp_directory())));
-            }
-            TmpFolder::Present => {
-                let command = removals.entry(node.clone()).or_insert_with(|| "rm -f".to_owned());
-                for path in &paths {
-                    let _ = write!(command, " {}", quote(path));
-                }
-            }
-        }
-    }
-    removals
 }

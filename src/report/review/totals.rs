@@ -5,26 +5,41 @@ use crate::plan::{Action, Guard, Plan};
 #[derive(Debug, Default)]
 struct Totals {
     files: usize,
+    made: usize,
+    switched: usize,
     restarts: usize,
     possible_restarts: usize,
     calls: usize,
+    records: usize,
 }
 
 impl Totals {
     fn of(plan: &Plan) -> Self {
-        let mut totals = Self::default();
+        let made = plan.certificates.iter().filter(|certificate| certificate.leaf().is_some()).count();
+        let mut totals = Self { made, ..Self::default() };
         for step in plan.steps() {
             match &step.action {
                 Action::CopyFiles { copies, .. } | Action::BringFiles { copies, .. } => {
                     totals.files += copies.len();
                 }
                 Action::AddKubeAdmin { .. } => totals.files += 2,
-                Action::Restart { containers, guard: Guard::Always } => totals.restarts += containers.len(),
+                Action::Restart { containers, guard: Guard::Always, .. } => {
+                    totals.restarts += containers.len();
+                }
                 Action::Restart { containers, .. } => totals.possible_restarts += containers.len(),
                 Action::RestartAgent { .. } => totals.restarts += 1,
                 Action::RotateByRancher { .. } => totals.calls += 1,
+                Action::Switch { files, containers, .. } => {
+                    totals.switched += files.len();
+                    totals.restarts += containers.len();
+                }
+                Action::UpdateClusterState { .. }
+                | Action::UpdateStateFile { .. }
+                | Action::UpdateKubeConfig { .. } => totals.records += 1,
                 Action::Preflight
                 | Action::Backup
+                | Action::LayAside { .. }
+                | Action::Prove { .. }
                 | Action::RotateByOperator { .. }
                 | Action::Confirm { .. }
                 | Action::Verify { .. } => {}
@@ -38,6 +53,12 @@ impl Totals {
 pub(super) fn totals(plan: &Plan) -> String {
     let totals = Totals::of(plan);
     let mut parts = Vec::new();
+    if totals.made > 0 {
+        parts.push(format!("{} made", count_of(totals.made, "certificate")));
+    }
+    if totals.switched > 0 {
+        parts.push(format!("{} switched", count_of(totals.switched, "file")));
+    }
     if totals.files > 0 {
         parts.push(format!("{} added", count_of(totals.files, "file")));
     }
@@ -51,6 +72,9 @@ pub(super) fn totals(plan: &Plan) -> String {
     if totals.calls > 0 {
         let calls = count_of(totals.calls, "call");
         parts.push(format!("{calls} of Rancher"));
+    }
+    if totals.records > 0 {
+        parts.push(format!("rke's state written in {}", count_of(totals.records, "place")));
     }
     let steps = count_of(plan.steps().count(), "step");
     if parts.is_empty() { format!("{steps}.") } else { format!("{steps}: {}.", parts.join(", ")) }

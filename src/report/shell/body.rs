@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use crate::command::{Command, quote};
-use crate::facts::{Observation, certificate_of_container, expected_containers};
+use crate::facts::{Observation, certificates_of_container, expected_containers};
 use crate::inventory::NodeName;
 use crate::pki::Service;
 use crate::plan::{Action, CertificateBefore, FileCopy, Guard, Stage, Step, kube_admin_paths};
 
 use super::Runbook;
+use super::direct::{left_undone, switch};
 use super::text::{Line, comment, document, double_quoted, inside_double_quotes, render};
 use crate::report::lines::printable;
 
@@ -55,7 +56,7 @@ impl Runbook<'_> {
                 let _ = write!(text, "  for node in {}; do\n{}  done\n", names.join(" "), render(&lines, 4));
             }
         }
-        text
+        text + &render(&Self::stage_end(stage), 2)
     }
 
     /// Returns the lines of a step, which find the node's name in `$node`.
@@ -63,7 +64,12 @@ impl Runbook<'_> {
         let Some((facts, seen)) = self.seen(node) else {
             return vec![Line::code("stop \"$node was not seen when the plan was made\"")];
         };
-        let said = inside_double_quotes(&printable(&format!("{}: {}", label(&step.action), step.reason)));
+        let reason = if matches!(step.action, Action::Prove { .. }) {
+            "certroll alone can show the new pairs"
+        } else {
+            &step.reason
+        };
+        let said = inside_double_quotes(&printable(&format!("{}: {reason}", label(&step.action))));
         let mut lines = vec![Line::code(format!("say \"   $node: {said}\""))];
         match &step.action {
             Action::Preflight => {
@@ -83,7 +89,7 @@ impl Runbook<'_> {
             Action::Confirm { before, timeout } => {
                 lines.extend(changes(node, before, timeout.as_secs()));
             }
-            Action::Restart { containers, guard } => {
+            Action::Restart { containers, guard, .. } => {
                 let commands = step.action.commands(seen);
                 lines.extend(restarts(node, containers, guard, &commands));
             }
@@ -92,9 +98,14 @@ impl Runbook<'_> {
                 let containers = expected_containers(self.inventory, facts);
                 lines.extend(containers.into_iter().map(settled));
             }
-            Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => {
-                lines.extend(cluster_step(step));
-            }
+            Action::LayAside { files } => lines.extend(self.laid_aside(files, seen)),
+            Action::Switch { .. } => lines.extend(switch(step, seen)),
+            Action::Prove { .. } => lines.extend(step.action.commands(seen).iter().flat_map(run)),
+            Action::RotateByRancher { .. }
+            | Action::RotateByOperator { .. }
+            | Action::UpdateClusterState { .. }
+            | Action::UpdateStateFile { .. }
+            | Action::UpdateKubeConfig { .. } => lines.extend(cluster_step(step)),
         }
         lines
     }
@@ -141,6 +152,9 @@ fn cluster_step(step: &Step) -> Vec<Line> {
                 .map(|line| Line::code(format!("say {}", double_quoted(&format!("   - {line}")))));
             std::iter::once(reason).chain(lines).chain([Line::code("press_enter")]).collect()
         }
+        Action::UpdateClusterState { .. }
+        | Action::UpdateStateFile { .. }
+        | Action::UpdateKubeConfig { .. } => left_undone(&step.action),
         _ => vec![Line::code(format!(
             "stop {}",
             double_quoted(&format!("the step {} names no node", step.id))
@@ -161,11 +175,17 @@ fn label(action: &Action) -> &'static str {
         Action::Restart { .. } => "restart",
         Action::RestartAgent { .. } => "restart the Rancher agent",
         Action::Verify { .. } => "verify",
+        Action::LayAside { .. } => "look for the new files",
+        Action::Switch { .. } => "switch",
+        Action::Prove { .. } => "remove what was laid aside",
+        Action::UpdateClusterState { .. }
+        | Action::UpdateStateFile { .. }
+        | Action::UpdateKubeConfig { .. } => "write what rke keeps",
     }
 }
 
 /// Returns the lines that run a command on the node.
-fn run(command: &Command) -> Vec<Line> {
+pub(super) fn run(command: &Command) -> Vec<Line> {
     let (end, document) = document(&command.script, "END");
     vec![Line::code(format!("run \"$node\" <<'{end}'")), document]
 }
@@ -225,7 +245,7 @@ fn restarts(node: &NodeName, containers: &[String], guard: &Guard, commands: &[C
     lines.extend(changes(node, before, patience.as_secs()).into_iter().skip(1));
     for (container, command) in pairs {
         // A container without a certificate of its own is judged by that of the kubelet.
-        let certificate = certificate_of_container(container).unwrap_or("kube-node");
+        let certificate = certificates_of_container(container).first().copied().unwrap_or("kube-node");
         let condition = format!("if needs_restart \"$node\" {} {certificate}; then", quote(container));
         lines.push(Line::Code(condition));
         lines.extend(run(command).into_iter().map(inner));
@@ -243,7 +263,7 @@ fn inner(line: Line) -> Line {
 }
 
 /// Returns the line that waits until a container keeps running.
-fn settled(container: impl AsRef<str>) -> Line {
+pub(super) fn settled(container: impl AsRef<str>) -> Line {
     Line::code(format!("settled \"$node\" {}", quote(container.as_ref())))
 }
 

@@ -212,6 +212,25 @@ exit 1
 END
 }
 
+# Waits until the member of etcd on a node is healthy, for 120 s or so.
+etcd_healthy() {
+  on "$1" "$(etcd_healthy_script)" </dev/null || stop "$1: etcd is not healthy; look at its log with: docker logs --tail 50 etcd"
+  say "   $1: etcd is healthy"
+}
+
+# Prints the script that asks etcd for its health; its container knows address and certificates.
+etcd_healthy_script() {
+  cat <<'END'
+tries=0
+while [ "$tries" -lt 24 ]; do
+  if docker exec -e ETCDCTL_API=3 etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health >/dev/null 2>&1; then exit 0; fi
+  sleep 5
+  tries=$((tries + 1))
+done
+exit 1
+END
+}
+
 # Returns whether all of some files are on a node.
 present() {
   place=$1

@@ -5,7 +5,7 @@ use super::*;
 use crate::finding::Finding;
 use crate::inventory::Secret;
 use crate::plan::Stage;
-use crate::report::sample::{RUN, at, facts, inventory, plan};
+use crate::report::sample::{RUN, at, direct_facts, direct_plan, facts, inventory, plan};
 
 fn sample() -> String {
     runbook(&plan(), &inventory(), &facts(), RUN, at(0))
@@ -22,6 +22,10 @@ fn manual() -> String {
     let mut inventory = inventory();
     inventory.bastion = None;
     runbook(&plan, &inventory, &facts(), RUN, at(0))
+}
+
+fn direct() -> String {
+    runbook(&direct_plan(), &inventory(), &direct_facts(), RUN, at(0))
 }
 
 fn blocked() -> String {
@@ -42,6 +46,14 @@ fn the_runbook_of_a_whole_plan() {
 }
 
 #[test]
+fn the_runbook_of_a_rotation_with_the_own_ca() {
+    let script = direct();
+    let (_, body) = script.split_once("take_lock cp-2\n").unwrap();
+    let (head, _) = script.split_once("# Says something.").unwrap();
+    insta::assert_snapshot!(format!("{head}[...]\n{body}"));
+}
+
+#[test]
 fn a_blocked_plan_is_not_carried_out() {
     let script = blocked();
     assert!(script.ends_with("exit 1\n") && !script.contains("ssh $SSH_OPTIONS"), "{script}");
@@ -54,7 +66,7 @@ fn no_key_is_carried_or_fetched() {
         node.ssh.key = Some(Secret::new("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n".to_owned()));
     }
     let script = runbook(&plan(), &inventory, &facts(), RUN, at(0));
-    for script in [script, sample(), manual()] {
+    for script in [script, sample(), manual(), direct()] {
         assert!(!script.contains("PRIVATE KEY") && !script.contains("MIIE"), "{script}");
         // The commands that a key would come in with.
         assert!(
@@ -88,7 +100,7 @@ fn every_runbook_is_a_sound_script() {
         ("busybox", &["sh", "-n"]),
         ("bash", &["-n"]),
     ] {
-        for script in [sample(), manual(), blocked(), empty()] {
+        for script in [sample(), manual(), direct(), blocked(), empty()] {
             match judge(program, arguments, &script) {
                 Some(verdict) => assert_eq!(verdict, Ok(()), "{program}"),
                 None => eprintln!("SKIPPED: there is no `{program}` here, so it did not judge the runbooks"),

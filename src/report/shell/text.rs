@@ -7,6 +7,11 @@ pub(super) fn comment(text: &str) -> String {
     format!("# {}\n", printable(text))
 }
 
+/// Returns a text as a comment that gives each sentence a line.
+pub(super) fn sentences(text: &str) -> String {
+    text.split_inclusive(". ").map(|sentence| comment(sentence.trim_end())).collect()
+}
+
 /// Returns a text for people as one word in double quotes; nothing in it is expanded.
 pub(super) fn double_quoted(text: &str) -> String {
     format!("\"{}\"", inside_double_quotes(&printable(text)))

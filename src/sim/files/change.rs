@@ -40,7 +40,15 @@ impl Files {
     }
 
     fn has_space_at(&self, path: &str) -> Result<(), Errno> {
-        let full = |folder: &String| normal(path).starts_with(&format!("{}/", normal(folder)));
+        let path = normal(path);
+        let full = |folder: &String| {
+            let mut names = path.split('/');
+            let folder = normal(folder);
+            let is_below = folder
+                .split('/')
+                .all(|wanted| names.next().is_some_and(|name| wanted == "*" || wanted == name));
+            is_below && names.next().is_some()
+        };
         if self.full_folder.as_ref().is_some_and(full) { Err(Errno::NoSpace) } else { Ok(()) }
     }
 

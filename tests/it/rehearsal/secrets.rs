@@ -15,7 +15,7 @@ const PUBLIC: usize = 364;
 const MARKER: &str = "simulated-secret-of-the-environment";
 
 /// Returns the lines of all private keys of a node beyond their public part.
-fn private_lines(lab: &Rehearsal, node: &str) -> BTreeSet<String> {
+pub(super) fn private_lines(lab: &Rehearsal, node: &str) -> BTreeSet<String> {
     let files = lab.fleet.node(&name(node)).unwrap().files();
     let keys =
         files.iter().filter(|file| ["-key.pem", ".key"].iter().any(|ending| file.path.ends_with(ending)));
@@ -35,7 +35,7 @@ fn private_lines(lab: &Rehearsal, node: &str) -> BTreeSet<String> {
 }
 
 /// Returns the lines that a text holds, wrapped or not.
-fn found<'a>(lines: &'a BTreeSet<String>, text: &str) -> Vec<&'a String> {
+pub(super) fn found<'a>(lines: &'a BTreeSet<String>, text: &str) -> Vec<&'a String> {
     let text = text.replace(['\n', '\r'], "").replace("\\n", "");
     // The last line of a key may be a few characters that stand anywhere.
     lines.iter().filter(|line| line.len() >= 32 && text.contains(line.as_str())).collect()

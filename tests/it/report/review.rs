@@ -1,8 +1,12 @@
 use std::time::Duration;
 
-use certroll::facts::Facts;
-use certroll::inventory::{Inventory, NodeName};
-use certroll::plan::{Plan, Policy, Procedure, RancherNodeState, RancherTarget, Renewal, Via, check, plan};
+use certroll::facts::{BastionFiles, Facts, Health};
+use certroll::inventory::{Inventory, NodeName, Role};
+use certroll::pki::Service;
+use certroll::plan::{
+    AfterDirect, CustomCertificates, Direct, KubeletServing, Plan, Policy, Procedure, RancherNodeState,
+    RancherTarget, Renewal, Via, check, plan,
+};
 use certroll::report::review::{Review, document, markdown, text};
 use certroll::report::style::{Detail, Style};
 use jiff::SignedDuration;
@@ -45,6 +49,8 @@ fn policy(procedure: Procedure, via: Option<Via>, now: &str) -> Policy {
         selected: None,
         rancher: (via == Some(Via::Rancher)).then(rancher),
         wait: Duration::from_secs(1200),
+        health_timeout: certroll::plan::HEALTH_TIMEOUT,
+        direct: None,
         break_lock: None,
         now: time(now),
     }
@@ -141,6 +147,80 @@ fn a_rotation_by_hand_says_what_the_operator_does() {
     let planned =
         Planned::new(&control_planes(), &policy(Procedure::Rotate, Some(Via::Manual), THREE_DAYS_LATE));
     insta::assert_snapshot!(planned.text());
+}
+
+/// A day on which the certificates end within 90 days.
+const SOON: &str = "2027-10-01T12:00:00Z";
+
+fn direct_policy() -> Policy {
+    let bastion = BastionFiles {
+        kube_config_path: Some("/srv/prod/kube_config_cluster.yml".into()),
+        ..BastionFiles::default()
+    };
+    let direct = Direct {
+        validity: SignedDuration::from_hours(3650 * 24),
+        kubelet_serving: KubeletServing::Kept,
+        custom: CustomCertificates::Refused,
+        after: AfterDirect::Nothing,
+        bastion,
+    };
+    Policy { direct: Some(direct), ..policy(Procedure::Rotate, Some(Via::Direct), SOON) }
+}
+
+/// Returns a plan of `--via direct` for a cluster whose components are well or not.
+fn direct(machines: &[Machine], well: bool) -> Planned {
+    let policy = direct_policy();
+    let inventory = inventory(machines);
+    let mut facts = facts(machines, policy.now - SignedDuration::from_secs(51));
+    for node in &mut facts.nodes {
+        let services = [(Role::ControlPlane, Service::KubeApiserver), (Role::Etcd, Service::Etcd)];
+        let services = services.into_iter().filter(|(role, _)| node.has(*role));
+        let health = services
+            .map(|(_, service)| Health { service, healthy: Some(well), detail: "asked".to_owned() })
+            .collect();
+        node.result.as_mut().unwrap().health = health;
+    }
+    let plan = plan(&inventory, &facts, &policy);
+    assert_eq!(check(&plan, &facts), [], "the checker agrees with the planner");
+    Planned { inventory, facts, plan }
+}
+
+#[test]
+fn a_rotation_with_the_own_ca_shows_certificates_switches_and_gates() {
+    let machines: Vec<_> = control_planes().into_iter().chain(workers(4)).collect();
+    let planned = direct(&machines, true);
+    insta::assert_snapshot!(planned.text());
+    let narrow = Style { width: Some(100), ..Style::PLAIN };
+    insta::assert_snapshot!("direct_at_100_columns", text(&planned.review(), narrow));
+    insta::assert_snapshot!(
+        "direct_in_quiet",
+        text(&planned.review(), Style { detail: Detail::Quiet, ..narrow })
+    );
+    let markdown = markdown(&planned.review());
+    let (before, rest) = markdown.split_once("### backup").unwrap();
+    let (_, way_back) = rest.split_once("## How").unwrap();
+    insta::assert_snapshot!("direct_markdown", format!("{before}[...]\n\n## How{way_back}"));
+}
+
+#[test]
+fn a_rotation_with_the_own_ca_tells_scripts_what_is_made() {
+    let machines: Vec<_> = control_planes().into_iter().chain(workers(1)).collect();
+    let value = serde_json::to_value(document(&direct(&machines, true).review())).unwrap();
+    let certificates = value["certificates"].as_array().unwrap();
+    let found = |name: &str| certificates.iter().find(|found| found["name"] == name).unwrap();
+    insta::assert_json_snapshot!([found("kube-node"), found("kube-apiserver"), &value["ca_keys"][0]]);
+    assert!(!value.to_string().contains("PRIVATE KEY"));
+}
+
+#[test]
+fn a_rotation_without_a_quorum_says_that_the_api_is_away() {
+    insta::assert_snapshot!(direct(&control_planes(), false).text());
+}
+
+#[test]
+fn a_rotation_of_a_single_node_shows_every_command() {
+    let planned = direct(&control_planes()[..1], true);
+    insta::assert_snapshot!(text(&planned.review(), Style { detail: Detail::Verbose, ..Style::PLAIN }));
 }
 
 #[test]

@@ -1,0 +1,265 @@
+//! What rke keeps of the cluster: in the API, and in files on the bastion. With the old certificates in there, its next run
+//! would put them back.
+
+use zeroize::Zeroizing;
+
+use super::issuance::Issued;
+use super::step::{Peer, Turn};
+use super::{Execution, StepError};
+use crate::command::{Command, quote};
+use crate::event::Outcome;
+use crate::inventory::NodeName;
+use crate::kube::{ApiServer, KubeError, StateHolder};
+use crate::pki::{ClusterAddress, FullState, KUBE_ADMIN};
+use crate::plan::RUN_VARIABLE;
+use crate::workstation::{BackupPath, KubeConfigFile, StateFile, WorkstationError};
+
+/// How often an object is read and written again when somebody else has written it in between.
+const WRITE_ATTEMPTS: usize = 5;
+
+impl Execution<'_> {
+    /// Writes new certificates into what rke keeps in the API.
+    pub(super) async fn update_cluster_state(
+        &self,
+        turn: Turn<'_>,
+        nodes: &[NodeName],
+        names: &[String],
+    ) -> Result<Outcome, StepError> {
+        let issued = self.issued().await?;
+        let mut last = StepError::new("the plan names no API server");
+        for node in nodes {
+            let peer = match self.peer(node).await {
+                Ok(peer) => peer,
+                Err(error) => {
+                    last = error.about(node);
+                    continue;
+                }
+            };
+            let api = ApiServer::new(&peer.session, &issued.identity);
+            if let Err(reason) = super::answers_well(&api).await {
+                self.progress(turn, format!("the API server of {node}: {reason}"));
+                last = StepError::new(format!("the API server of {node}: {reason}"));
+                continue;
+            }
+            return self.update_over(&api, &peer, names, issued).await.map_err(|error| error.about(node));
+        }
+        Err(last.hint("the nodes have their new certificates; rke's state in the API has the old ones: plan again when the API answers"))
+    }
+
+    /// Writes over one API server.
+    async fn update_over(
+        &self,
+        api: &ApiServer<'_>,
+        peer: &Peer<'_>,
+        names: &[String],
+        issued: &Issued,
+    ) -> Result<Outcome, StepError> {
+        let mut written = Vec::new();
+        for attempt in 1.. {
+            match self.update_full_state(api, peer, names, issued).await {
+                Ok(Some(object)) => written.push(object),
+                Ok(None) => {}
+                Err(Written::Conflict) if attempt < WRITE_ATTEMPTS => continue,
+                Err(error) => return Err(error.into()),
+            }
+            break;
+        }
+        let mut secrets = 0;
+        for name in names {
+            secrets += usize::from(self.update_secret(api, peer, name, issued).await?);
+        }
+        if secrets > 0 {
+            written.push(format!("{secrets} secrets of rke 0.1"));
+        }
+        Ok(match written.as_slice() {
+            [] => Outcome::Unneeded { message: "rke keeps nothing of this cluster in the API".to_owned() },
+            written => Outcome::Done { message: format!("{} written", written.join(" and ")) },
+        })
+    }
+
+    /// Writes into `kube-system/full-cluster-state`, and returns what it is called, if it is there.
+    async fn update_full_state(
+        &self,
+        api: &ApiServer<'_>,
+        peer: &Peer<'_>,
+        names: &[String],
+        issued: &Issued,
+    ) -> Result<Option<String>, Written> {
+        let Some(mut object) = api.cluster_state().await? else { return Ok(None) };
+        of_this_cluster(&object.state, issued, "kube-system/full-cluster-state")?;
+        self.keep(peer, "full-cluster-state.json", object.state.to_compact().as_bytes()).await?;
+        replace(&mut object.state, names, issued)?;
+        let kind = match object.holder {
+            StateHolder::ConfigMap => "ConfigMap",
+            StateHolder::Secret => "Secret",
+        };
+        api.replace_cluster_state(object).await?;
+        Ok(Some(format!("the {kind} kube-system/full-cluster-state")))
+    }
+
+    /// Writes into the secret of a certificate, as rke 0.1 keeps them, and returns whether it is there.
+    async fn update_secret(
+        &self,
+        api: &ApiServer<'_>,
+        peer: &Peer<'_>,
+        name: &str,
+        issued: &Issued,
+    ) -> Result<bool, StepError> {
+        let pair = issued.pair(name)?;
+        for _ in 1..WRITE_ATTEMPTS {
+            let found =
+                api.certificate_secret(name).await.map_err(|error| StepError::new(super::chain(&error)))?;
+            let Some(mut secret) = found else { return Ok(false) };
+            self.keep(peer, &format!("secret-{name}.json"), secret.as_str().as_bytes()).await?;
+            let key = pair.key_pem.as_ref().map(|key| key.as_str());
+            secret.replace(&pair.certificate.to_pem(), key);
+            match api.replace_certificate_secret(secret).await {
+                Ok(()) => return Ok(true),
+                Err(KubeError::Conflict { .. }) => {}
+                Err(error) => return Err(StepError::new(super::chain(&error))),
+            }
+        }
+        Err(StepError::new(format!(
+            "the secret kube-system/{name} is written by somebody else again and again"
+        )))
+    }
+
+    /// Keeps what an object held in the run's folder on the node, and reads it back: it is overwritten next.
+    async fn keep(&self, peer: &Peer<'_>, file_name: &str, content: &[u8]) -> Result<(), StepError> {
+        let directory = quote(&peer.planned.kubernetes_directory);
+        let file_name = quote(file_name);
+        let script = format!(
+            "{RUN_VARIABLE}={}\n\
+             set -eu\numask 077\n\
+             mkdir -p {directory}/.certroll/\"${RUN_VARIABLE}\"\n\
+             cd {directory}/.certroll/\"${RUN_VARIABLE}\"\n\
+             cat >{file_name}.new\n\
+             mv -f {file_name}.new {file_name}\n\
+             sync\n\
+             cat {file_name}",
+            self.run.holder.run
+        );
+        let command = Command::new(script).with_stdin(Zeroizing::new(content.to_vec()));
+        let output = peer
+            .session
+            .run(&command, &peer.planned.access, &peer.node.docker_socket)
+            .await
+            .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
+        if !output.succeeded() {
+            return Err(StepError::new(format!("the old state could not be kept: {}", output.stderr_text())));
+        }
+        if output.stdout.as_slice() != content {
+            return Err(StepError::new("the old state was kept, but another content is read back")
+                .hint("is the disk full or failing? nothing was written into the API"));
+        }
+        Ok(())
+    }
+
+    /// Writes new certificates into rke's state file on the bastion.
+    pub(super) async fn update_state_file(&self, path: &str, names: &[String]) -> Result<Outcome, StepError> {
+        let issued = self.issued().await?;
+        let Some(mut file) = StateFile::open(path.into()).map_err(|error| on_bastion(&error))? else {
+            return Ok(Outcome::Unneeded { message: format!("`{path}` is not there any more") });
+        };
+        of_this_cluster(&file.state, issued, path)?;
+        replace(&mut file.state, names, issued)?;
+        let backup = file.write(&self.run.holder.run).map_err(|error| on_bastion(&error))?;
+        Ok(told(path, backup.as_ref()))
+    }
+
+    /// Writes the new kube-admin pair into the bastion's kubeconfig file, or makes the file.
+    pub(super) async fn update_kube_config(&self, path: &str, server: &str) -> Result<Outcome, StepError> {
+        let issued = self.issued().await?;
+        let pair = issued.pair(KUBE_ADMIN)?;
+        let key =
+            pair.key_pem.as_ref().ok_or_else(|| StepError::new("the key of kube-admin was not made"))?;
+        let certificate = pair.certificate.to_pem();
+        let file = if let Some(mut file) =
+            KubeConfigFile::open(path.into()).map_err(|error| on_bastion(&error))?
+        {
+            if file.summary().authority.as_ref() != Some(&issued.authority.sha256) {
+                return Err(StepError::new(format!("`{path}` is of another cluster: it was left as it is"))
+                    .hint("move it away; certroll then makes a new one"));
+            }
+            file.replace(&certificate, key).map_err(|error| on_bastion(&error))?;
+            file
+        } else {
+            let authority_pem = issued.authority.to_pem();
+            let cluster =
+                ClusterAddress { server, name: &self.run.plan.cluster, authority_pem: &authority_pem };
+            KubeConfigFile::make(path.into(), cluster, &certificate, key)
+                .map_err(|error| on_bastion(&error))?
+        };
+        let backup = file.write(&self.run.holder.run).map_err(|error| on_bastion(&error))?;
+        Ok(told(path, backup.as_ref()))
+    }
+}
+
+/// Returns an error about a file of the bastion as that of a step.
+fn on_bastion(error: &WorkstationError) -> StepError {
+    let hint = error.hint();
+    StepError::new(super::chain(error)).hint(hint)
+}
+
+/// Says what was written.
+fn told(path: &str, backup: Option<&BackupPath>) -> Outcome {
+    let message = match backup {
+        Some(backup) => format!("`{path}` written; the old one is `{}`", backup.as_path().display()),
+        None => format!("`{path}` made"),
+    };
+    Outcome::Done { message }
+}
+
+/// A state of another CA is another cluster's: it is never written to.
+fn of_this_cluster(state: &FullState, issued: &Issued, place: &str) -> Result<(), StepError> {
+    let found = state.authority().map(|authority| authority.sha256);
+    if found.as_ref() == Some(&issued.authority.sha256) {
+        return Ok(());
+    }
+    Err(StepError::new(format!("`{place}` is of another CA: it was left as it is"))
+        .hint("the next `rke up` would believe it: move it away"))
+}
+
+/// Puts the new pairs into a state.
+fn replace(state: &mut FullState, names: &[String], issued: &Issued) -> Result<(), StepError> {
+    for name in names {
+        let pair = issued.pair(name)?;
+        let key = pair.key_pem.as_ref().map(|key| key.as_str());
+        state.replace(name, &pair.certificate.to_pem(), key);
+    }
+    Ok(())
+}
+
+/// Why an object was not written.
+enum Written {
+    /// Somebody else has written it in between.
+    Conflict,
+    /// Something else.
+    Failed(StepError),
+}
+
+impl From<KubeError> for Written {
+    fn from(error: KubeError) -> Self {
+        match error {
+            KubeError::Conflict { .. } => Self::Conflict,
+            error => Self::Failed(StepError::new(super::chain(&error))),
+        }
+    }
+}
+
+impl From<StepError> for Written {
+    fn from(error: StepError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Written> for StepError {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Conflict => {
+                Self::new("kube-system/full-cluster-state is written by somebody else again and again")
+            }
+            Written::Failed(error) => error,
+        }
+    }
+}
