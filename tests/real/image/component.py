@@ -1,14 +1,13 @@
 """Stands in for the Kubernetes components that RKE starts from its hyperkube image.
 
-Listens where the real one listens, serves the certificate that lay on disk when it started until it is restarted,
-answers /healthz, and refuses to start on pairs that are missing or do not match, as the real one does.
+Listens where the real one listens, serves the certificate that lay on disk when it started until it is restarted, keeps
+the client pair that it started with, and refuses to start on pairs that are missing or do not match, as the real one does.
 """
 
-import http.server
+import http.client
+import json
 import os
 import signal
-import socket
-import socketserver
 import ssl
 import subprocess
 import sys
@@ -16,140 +15,67 @@ import threading
 import time
 import urllib.parse
 
-OPTIONS = dict(
-    argument[2:].split("=", 1) if "=" in argument else (argument[2:], "true")
-    for argument in sys.argv[2:]
-    if argument.startswith("--")
-)
+# Isolated Python looks for modules in its own places only.
+sys.path.insert(0, os.path.dirname(__file__))
 
+from api import Api, State  # noqa: E402
+from listener import OPTIONS, Server, client_context, fail, load, server_context  # noqa: E402
 
-def fail(message):
-    print(f"{sys.argv[1]}: {message}", file=sys.stderr, flush=True)
-    os._exit(1)
-
-
-def load(context, certificate, key):
-    """Loads a pair or ends the process."""
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        fail(f"{certificate}: {error}")
-    return context
+# A real kubelet reports every 10 s.
+REPORT_INTERVAL = 2
 
 
 def require_pair(certificate, key):
     load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key)
 
 
-def require_kubeconfig():
-    """Loads the client pair that the component's kubeconfig names."""
+def kubeconfig():
+    """Loads the client pair that the component's kubeconfig names; returns it with the API server's address."""
     fields = {}
     with open(OPTIONS["kubeconfig"], encoding="utf-8") as lines:
         for line in lines:
             name, _, value = line.strip().partition(": ")
-            fields[name] = value
-    require_pair(fields["client-certificate"], fields["client-key"])
+            fields[name] = value.strip('"')
+    context = client_context(fields["certificate-authority"], fields["client-certificate"], fields["client-key"])
+    return context, urllib.parse.urlsplit(fields["server"])
 
 
-class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """One listener; a handshake happens in its connection's own thread, so that a silent client blocks nobody."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 64
-
-    def __init__(self, address, port, context=None, anonymous=True):
-        self.context = context
-        self.anonymous = anonymous
-        super().__init__((address, port), Health)
-
-    def handle_error(self, request, client_address):
-        print(f"{sys.argv[1]}: {client_address[0]}: {sys.exc_info()[1]}", file=sys.stderr, flush=True)
-
-
-class Health(http.server.BaseHTTPRequestHandler):
-    """Answers /healthz, and 401 to whoever has shown no certificate of the cluster's CA where that is asked for."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-
-    def setup(self):
-        if self.server.context:
-            self.request.settimeout(self.timeout)
-            self.request = self.server.context.wrap_socket(self.request, server_side=True)
-        super().setup()
-
-    def do_GET(self):
-        if not self.server.anonymous and not self.request.getpeercert():
-            self.answer(401, "Unauthorized")
-        elif self.path.split("?")[0] in ("/healthz", "/livez", "/readyz"):
-            self.answer(200, "ok")
-        else:
-            self.answer(404, "404 page not found")
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *arguments):
+def start_up():
+    """Takes as long to start as the host is told to: a real API server needs some ten seconds, this one a tenth of one."""
+    try:
+        with open("/etc/kubernetes/start-seconds", encoding="ascii") as seconds:
+            time.sleep(float(seconds.read()))
+    except FileNotFoundError:
         pass
 
 
-def server_context(certificate, key):
-    context = load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
-    if "client-ca-file" in OPTIONS:
-        context.load_verify_locations(OPTIONS["client-ca-file"])
-        context.verify_mode = ssl.CERT_OPTIONAL
-    return context
-
-
-def wait_for_etcd():
-    """Ends the process where no etcd member takes our client certificate, as a real API server does after a while."""
-    context = ssl.create_default_context(cafile=OPTIONS["etcd-cafile"])
-    load(context, OPTIONS["etcd-certfile"], OPTIONS["etcd-keyfile"])
-    deadline = time.monotonic() + 20
-    reason = "no etcd server was named"
-    while time.monotonic() < deadline:
-        for url in map(urllib.parse.urlsplit, OPTIONS["etcd-servers"].split(",")):
-            try:
-                with socket.create_connection((url.hostname, url.port), timeout=3) as plain:
-                    with context.wrap_socket(plain, server_hostname=url.hostname) as stream:
-                        stream.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-                        if b'"true"' in stream.read(4096) + stream.read(4096):
-                            return
-                        reason = f"{url.hostname} is not healthy"
-            except (OSError, ssl.SSLError) as error:
-                reason = f"{url.hostname}: {error}"
-        time.sleep(0.5)
-    fail(f"unable to create storage backend: {reason}")
-
-
 def kube_apiserver():
+    start_up()
     context = server_context(OPTIONS["tls-cert-file"], OPTIONS["tls-private-key-file"])
     require_pair(OPTIONS["kubelet-client-certificate"], OPTIONS["kubelet-client-key"])
     require_pair(OPTIONS["proxy-client-cert-file"], OPTIONS["proxy-client-key-file"])
     ssl.create_default_context(cafile=OPTIONS["requestheader-client-ca-file"])
     with open(OPTIONS["service-account-key-file"], encoding="ascii"):
         pass
-    wait_for_etcd()
-    return [Server(OPTIONS["bind-address"], int(OPTIONS["secure-port"]), context, anonymous=False)]
+    Api.state = State()
+    # As a real one does after a while where no etcd member takes its client certificate.
+    if not Api.state.wait(20):
+        fail(f"unable to create storage backend: {Api.state.reason}")
+    return [Server(OPTIONS["bind-address"], int(OPTIONS["secure-port"]), context, Api)]
 
 
 def kube_controller_manager():
-    require_kubeconfig()
+    kubeconfig()
     return [Server(OPTIONS["address"], 10252)]
 
 
 def kube_scheduler():
-    require_kubeconfig()
+    kubeconfig()
     return [Server(OPTIONS["address"], 10251)]
 
 
 def kube_proxy():
-    require_kubeconfig()
+    kubeconfig()
     return [Server(OPTIONS["healthz-bind-address"], 10256)]
 
 
@@ -188,16 +114,40 @@ def make_serving_pair(folder, host):
         os.unlink(new + name)
 
 
+def report(context, server):
+    """Tells an API server every few seconds that the node is there."""
+    name = OPTIONS["hostname-override"]
+    metadata = {"name": name, "labels": {"kubernetes.io/hostname": name}}
+    node = json.dumps({"kind": "Node", "apiVersion": "v1", "metadata": metadata, "spec": {}})
+    connection = http.client.HTTPSConnection(server.hostname, server.port, timeout=5, context=context)
+    complaint = ""
+    while True:
+        try:
+            connection.request("PUT", f"/api/v1/nodes/{name}/status", node)
+            answer = connection.getresponse()
+            said = f"{answer.status} {answer.read()[:200]}" if answer.status != 200 else answer.read() and ""
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            said = str(error)
+        if said and said != complaint:
+            print(f"kubelet: unable to update node status: {said}", file=sys.stderr, flush=True)
+        complaint = said
+        time.sleep(REPORT_INTERVAL)
+
+
 def kubelet():
-    require_kubeconfig()
+    client, server = kubeconfig()
     folder = OPTIONS["root-dir"] + "/pki"
-    certificate, key = f"{folder}/kubelet.crt", f"{folder}/kubelet.key"
-    if not (os.path.exists(certificate) and os.path.exists(key)):
+    certificate = OPTIONS.get("tls-cert-file", f"{folder}/kubelet.crt")
+    key = OPTIONS.get("tls-private-key-file", f"{folder}/kubelet.key")
+    if "tls-cert-file" not in OPTIONS and not (os.path.exists(certificate) and os.path.exists(key)):
         make_serving_pair(folder, OPTIONS["hostname-override"])
-    return [
-        Server(OPTIONS["address"], 10250, server_context(certificate, key), anonymous=False),
+    servers = [
+        Server(OPTIONS["address"], 10250, server_context(certificate, key)),
         Server("127.0.0.1", 10248),
     ]
+    threading.Thread(target=report, args=(client, server), daemon=True).start()
+    return servers
 
 
 COMPONENTS = {

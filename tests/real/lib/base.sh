@@ -9,9 +9,7 @@ state=${CERTROLL_REAL_DIR:-/var/tmp/certroll-real}
 
 bridge=certroll0
 network=10.77.0
-control_plane_hosts=(n1 n2 n3)
-worker_hosts=(n4 n5)
-all_hosts=("${control_plane_hosts[@]}" "${worker_hosts[@]}")
+all_hosts=(n1 n2 n3 n4 n5)
 
 etcd_image=rancher/coreos-etcd:v3.3.10-rancher1
 hyperkube_image=rancher/hyperkube:v1.11.6-rancher1
@@ -20,7 +18,21 @@ rke_tools_image=rancher/rke-tools:v0.1.15
 # The address of host n3 is 10.77.0.13.
 address_of() { echo "$network.1${1#n}"; }
 
+# use_layout LAYOUT: which host has which role, where RKE's files lie, and whose etcd's are.
+use_layout() {
+  control_plane_hosts=(n1 n2 n3) etcd_hosts=(n1 n2 n3) worker_hosts=(n4 n5) prefix='' etcd_owner=0
+  if [[ $1 == v0.2.8-roles ]]; then
+    control_plane_hosts=(n1 n2) etcd_hosts=(n2 n3 n4) worker_hosts=(n5) prefix=/opt/rke etcd_owner=52034
+  fi
+  kubernetes=$prefix/etc/kubernetes
+}
+
+# The layout of the cluster that is there.
+use_layout "$(cat "$state/layout" 2>/dev/null)"
+
 is_control_plane() { [[ " ${control_plane_hosts[*]} " == *" $1 "* ]]; }
+is_etcd() { [[ " ${etcd_hosts[*]} " == *" $1 "* ]]; }
+is_worker() { [[ " ${worker_hosts[*]} " == *" $1 "* ]]; }
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -20,9 +20,9 @@ start_container() {
 
 create_container() {
   local body
-  body=$(jq -n --arg name "$2" --arg image "$3" --arg host "$1" '{
+  body=$(jq -n --arg name "$2" --arg image "$3" --arg host "$1" --arg kubernetes "$kubernetes" '{
       Image: $image, Hostname: $host, Labels: {"io.rancher.rke.container.name": $name},
-      HostConfig: {NetworkMode: "host", RestartPolicy: {Name: "always"}, Binds: ["/etc/kubernetes:/etc/kubernetes:z"]}
+      HostConfig: {NetworkMode: "host", RestartPolicy: {Name: "always"}, Binds: [$kubernetes + ":/etc/kubernetes:z"]}
     } | '"$4")
   docker_api "$1" POST "/containers/create?name=$2" "$body"
 }
@@ -40,7 +40,7 @@ start_component() {
   if [[ $name == kubelet ]]; then
     shape+=' | .HostConfig.Binds += ["/etc/cni:/etc/cni:rw,z", "/opt/cni:/opt/cni:rw,z", "/var/lib/cni:/var/lib/cni:z",
       "/var/lib/calico:/var/lib/calico:z", "/etc/resolv.conf:/etc/resolv.conf", "/sys:/sys:rprivate",
-      "/var/lib/docker:/var/lib/docker:rw,rslave,z", "/var/lib/kubelet:/var/lib/kubelet:shared,z",
+      "/var/lib/docker:/var/lib/docker:rw,rslave,z", "'"$prefix/var/lib/kubelet:$prefix/var/lib/kubelet"':shared,z",
       "/var/lib/rancher:/var/lib/rancher:shared,z", "/var/run:/var/run:rw,rprivate", "/run:/run:rprivate",
       "/etc/ceph:/etc/ceph", "/dev:/host/dev:rprivate", "/var/log/containers:/var/log/containers:z",
       "/var/log/pods:/var/log/pods:z", "/usr:/host/usr:ro", "/etc:/host/etc:ro"]'
@@ -52,9 +52,11 @@ start_etcd() {
   local host=$1 address pair peer members=()
   address=$(address_of "$host")
   pair=$ssl/kube-etcd-${address//./-}
-  for peer in "${control_plane_hosts[@]}"; do members+=("etcd-$peer=https://$(address_of "$peer"):2380"); done
+  for peer in "${etcd_hosts[@]}"; do members+=("etcd-$peer=https://$(address_of "$peer"):2380"); done
+  on "$host" install -d -m 700 -o "$etcd_owner" -g "$etcd_owner" "$prefix/var/lib/etcd"
   start_container "$host" etcd "$etcd_image" "
-    .HostConfig.Binds = [\"/var/lib/etcd:/var/lib/rancher/etcd/:z\", \"/etc/kubernetes:/etc/kubernetes:z\"]
+    .HostConfig.Binds += [\"$prefix/var/lib/etcd:/var/lib/rancher/etcd/:z\"]
+    | if $etcd_owner == 0 then . else .User = \"$etcd_owner:$etcd_owner\" end
     | .Env = [\"ETCDCTL_API=3\", \"ETCDCTL_CACERT=$ssl/kube-ca.pem\", \"ETCDCTL_CERT=$pair.pem\",
         \"ETCDCTL_KEY=$pair-key.pem\", \"ETCDCTL_ENDPOINTS=https://127.0.0.1:2379\"]
     | .Cmd = [\"/usr/local/bin/etcd\", \"--peer-client-cert-auth\", \"--client-cert-auth\",
@@ -78,7 +80,7 @@ service_account_key() {
 start_kube_apiserver() {
   local host=$1 key peer servers=()
   key=$(service_account_key "$2")
-  for peer in "${control_plane_hosts[@]}"; do servers+=("https://$(address_of "$peer"):2379"); done
+  for peer in "${etcd_hosts[@]}"; do servers+=("https://$(address_of "$peer"):2379"); done
   start_component "$host" kube-apiserver --etcd-servers="$(IFS=,; echo "${servers[*]}")" --etcd-prefix=/registry \
     --etcd-cafile=$ssl/kube-ca.pem --etcd-certfile=$ssl/kube-node.pem --etcd-keyfile=$ssl/kube-node-key.pem \
     --bind-address=0.0.0.0 --secure-port=6443 --insecure-port=0 --storage-backend=etcd3 --allow-privileged=true \
@@ -109,7 +111,7 @@ start_kube_scheduler() {
 start_kubelet() {
   start_component "$1" kubelet --v=2 --address=0.0.0.0 --read-only-port=0 --anonymous-auth=false \
     --authentication-token-webhook=true --hostname-override="$1" --kubeconfig=$ssl/kubecfg-kube-node.yaml \
-    --client-ca-file=$ssl/kube-ca.pem --root-dir=/var/lib/kubelet --cluster-dns=10.43.0.10 \
+    --client-ca-file=$ssl/kube-ca.pem --root-dir="$prefix/var/lib/kubelet" --cluster-dns=10.43.0.10 \
     --cluster-domain=cluster.local --cloud-provider= --cgroups-per-qos=True --fail-swap-on=false
 }
 
@@ -122,7 +124,7 @@ start_kube_proxy() {
 # start_containers HOST LAYOUT
 start_containers() {
   local host=$1 layout=$2 targets
-  ! is_control_plane "$host" || start_etcd "$host"
+  ! is_etcd "$host" || start_etcd "$host"
   create_container "$host" service-sidekick "$rke_tools_image" \
     '.HostConfig = {NetworkMode: "none"} | .Cmd = ["/bin/bash"]' >/dev/null
   if is_control_plane "$host"; then

@@ -146,5 +146,5 @@ remove_hosts() {
   ! ip link show "$bridge" >/dev/null 2>&1 || ip link delete "$bridge"
   ! mountpoint -q "$state/files" || umount "$state/files" || umount -l "$state/files"
   find /sys/fs/cgroup -depth -type d -path '*/certroll-real*' -exec rmdir {} + 2>/dev/null || true
-  rm -rf "${state:?}"/{files,docker,images,ssh,pki,work,layout,validity} "$state"/n?.log
+  rm -rf "${state:?}"/{files,docker,images,ssh,pki,work,layout,validity,cluster.rkestate} "$state"/n?.log
 }

@@ -25,7 +25,7 @@ put_python() {
   mkdir -p "$1/usr/lib"
   tar -C /usr/lib -cf - --exclude='config-3*' --exclude=test --exclude=idlelib --exclude=lib2to3 --exclude=ensurepip \
     --exclude=tkinter --exclude=pydoc_data "${python##*/}" | tar -C "$1/usr/lib" -xf -
-  for extension in /usr/lib/"${python##*/}"/lib-dynload/_{ssl,hashlib}.*.so; do put_program "$1" "$extension"; done
+  for extension in /usr/lib/"${python##*/}"/lib-dynload/_{ssl,hashlib,ctypes,asyncio,json}.*.so; do [[ ! -e $extension ]] || put_program "$1" "$extension"; done
 }
 
 make_images() {
@@ -36,11 +36,12 @@ make_images() {
   put_program "$folder/etcd" /usr/bin/etcdctl /usr/local/bin/etcdctl
   put_busybox "$folder/rke-tools"
   install -D "$real/image/entrypoint.sh" "$folder/rke-tools/opt/rke-tools/entrypoint.sh"
+  put_python "$folder/rke-tools"
   install -D "$real/image/nginx-proxy" "$folder/rke-tools/usr/bin/nginx-proxy"
   put_busybox "$folder/hyperkube"
   put_python "$folder/hyperkube"
   put_program "$folder/hyperkube" /usr/bin/openssl
-  install -D -m 644 "$real/image/component.py" "$folder/hyperkube/usr/local/lib/component.py"
+  install -D -m 644 -t "$folder/hyperkube/usr/local/lib" "$real"/image/*.py
   local name
   for name in etcd rke-tools hyperkube; do
     tar -C "$folder/$name" -cf "$folder/$name.tar" .

@@ -14,7 +14,18 @@ needs() {
   echo "$1 $2" >"$state/validity"
 }
 
-# will_change LAYOUT healthy|expired: the same, for a scenario that leaves the cluster in another shape.
+# needs_working LAYOUT: that cluster, healthy, with whichever certificates.
+needs_working() {
+  [[ $(cat "$state/validity" 2>/dev/null) == "$1 renewed" ]] || needs "$1" healthy
+}
+
+# has_renewed LAYOUT: the cluster is healthy on certificates that the pki does not know, and may serve the next scenario.
+has_renewed() { echo "$1 renewed" >"$state/validity"; }
+
+# A figure that the suite shows beneath the scenario's line.
+note() { printf '%s\n' "$*" | tee -a "$work/figures" >&2; }
+
+# will_change LAYOUT healthy|expired: the same as needs, for a scenario that leaves the cluster in another shape.
 will_change() {
   needs "$@"
   rm -f "$state/validity"
@@ -71,7 +82,7 @@ started() { date -d "$(on "$1" docker inspect --format '{{.State.StartedAt}}' "$
 # Whether a container of a host runs on the certificate that lies there now.
 runs_on_new_files() {
   local written
-  written=$(on "$1" stat --format %Y /etc/kubernetes/ssl/kube-node.pem)
+  written=$(on "$1" stat --format %Y "$kubernetes/ssl/kube-node.pem")
   awk -v started="$(started "$1" "$2")" -v written="$written" 'BEGIN { exit !(started > written) }'
 }
 
@@ -107,11 +118,11 @@ wait_for_event() {
 }
 
 # The files that hold no secret: what a run wrote here, and what it said.
-holds_no_secrets() { ! grep -rIl -e 'PRIVATE KEY' "$work"; }
+holds_no_secrets() { ! grep -rIl --exclude='*.rkestate*' --exclude='kube_config*' -e 'PRIVATE KEY' "$work"; }
 
 key_survives_everywhere() {
   local host
-  for host in "${control_plane_hosts[@]}"; do
+  for host in "${etcd_hosts[@]}"; do
     [[ $(on "$host" docker exec etcd etcdctl get --print-value-only /registry/certroll 2>/dev/null) == kept ]] || return 1
   done
 }
