@@ -169,7 +169,7 @@ fn patterns_and_jumps_that_mean_nothing() {
 #[test]
 fn plan_needs_a_method_that_is_built() {
     let home = Home::with_cluster();
-    let lines = ["plan", "plan --via direct", "plan --via rke", "plan --via rancher"];
+    let lines = ["plan", "plan --via rke", "plan --via rancher"];
     insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
 }
 
