@@ -342,6 +342,29 @@ fn a_cluster_that_rancher_launched_needs_rancher_afterwards() {
     assert!(codes(&accepted.findings).contains(&"rancher-would-revert"), "it is still said");
 }
 
+/// Rancher needs the legacy bundle complete, and writes to every node: all are saved, though one alone gets files of certroll's.
+#[test]
+fn every_node_is_saved_where_rancher_follows() {
+    let golden = Golden::read(LEGACY)
+        .without(&["n2"], |path| path.contains("proxy-client"))
+        .without(&["n4"], |path| path.contains("kube-proxy"));
+    let mut policy = policy(&golden);
+    policy.direct.as_mut().unwrap().after = AfterDirect::Rancher;
+    policy.rancher = Some(certroll::plan::RancherTarget {
+        url: "https://rancher.example.net".to_owned(),
+        version: "v2.2.8".to_owned(),
+        cluster_id: "c-abcde".to_owned(),
+        can_rotate: true,
+        state: "active".to_owned(),
+        nodes: Vec::new(),
+        agent_check_interval: Duration::from_secs(120),
+    });
+    let plan = planned(&golden.inventory, &healthy(&golden), &policy);
+    assert!(plan.stage(StageName::Repair).is_some(), "{}", outline(&plan));
+    assert_eq!(plan.stage(StageName::Backup).unwrap().nodes().len(), 5, "{}", outline(&plan));
+    assert_eq!(plan.stages.last().unwrap().name, StageName::Verify);
+}
+
 /// A way to make a node's files unfit.
 type Spoil = fn(&mut Observation);
 

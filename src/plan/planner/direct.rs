@@ -64,12 +64,17 @@ impl<'a> Draft<'a> {
     /// Lays the stages out.
     fn lay_out(&mut self, decided: &Decided<'a>) {
         let scope = self.scope();
-        let changed: Vec<_> = decided.work.iter().map(|work| (work.node, work.seen)).collect();
+        let rancher_follows = decided.direct.after == AfterDirect::Rancher;
         self.stages.push(preflight(&scope));
+        // Rancher writes to every node.
+        let changed: Vec<_> = if rancher_follows {
+            scope.clone()
+        } else {
+            decided.work.iter().map(|work| (work.node, work.seen)).collect()
+        };
         if !changed.is_empty() {
             self.stages.push(backup(&changed));
         }
-        let rancher_follows = decided.direct.after == AfterDirect::Rancher;
         if rancher_follows && (super::is_legacy_layout(self.facts) || super::has_any_bundle(self.facts)) {
             self.add_repair();
         }
