@@ -18,7 +18,7 @@ use crate::facts::{
 };
 use crate::finding::Finding;
 use crate::inventory::{Inventory, NodeName, Role};
-use crate::pki::{Class, KUBE_CA, Location, expected_names, services_of};
+use crate::pki::{Certificate, Class, KUBE_CA, Location, expected_names, services_of};
 use findings::{due_finding, what_rke_does_with_bundles};
 
 /// How long etcd and control plane nodes may take to show and serve what Rancher says it has rotated.
@@ -177,7 +177,7 @@ impl<'a> Draft<'a> {
             self.restart();
             return;
         }
-        self.refuse_expired_authority();
+        self.refuse_authority_that_ends(KUBE_CA, self.facts.kube_ca());
         self.name_left_out();
         let scope = self.scope();
         self.stages.push(preflight(&scope));
@@ -237,15 +237,21 @@ impl<'a> Draft<'a> {
     }
 
     /// A new leaf of an expired CA is worth nothing.
-    fn refuse_expired_authority(&mut self) {
-        let Some(authority) = self.facts.kube_ca() else { return };
+    fn refuse_authority_that_ends(&mut self, name: &str, authority: Option<&Certificate>) {
+        let Some(authority) = authority else { return };
         if authority.not_after <= self.policy.now + self.policy.renew_within {
-            let message = format!("kube-ca itself ends on {}", authority.not_after.strftime("%Y-%m-%d"));
+            let message = format!("{name} itself ends on {}", authority.not_after.strftime("%Y-%m-%d"));
             self.blockers.push(
                 Finding::error("ca-expiring", message)
                     .hint("a new CA is needed, which certroll does not make yet: `rke cert rotate --rotate-ca` does, and restarts everything"),
             );
         }
+    }
+
+    /// Returns how many workers may be unavailable at a time.
+    fn max_unavailable_workers(&self) -> usize {
+        let workers = self.inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]).count();
+        self.policy.max_unavailable_worker.of(workers)
     }
 
     /// Plans the legacy bundles alone.

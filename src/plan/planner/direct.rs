@@ -137,14 +137,12 @@ impl<'a> Draft<'a> {
     }
 
     fn add_workers(&mut self, work: &[NodeWork<'a>]) {
-        let workers = self.inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]).count();
         let steps = work
             .iter()
             .filter(|work| work.node.is_worker_only() && work.changes_components())
             .map(|work| work.switch(Gate::Open, self.policy.health_timeout))
             .collect();
-        let max_unavailable = self.policy.max_unavailable_worker.of(workers);
-        self.add_stage(StageName::Workers, "switch workers", max_unavailable, steps);
+        self.add_stage(StageName::Workers, "switch workers", self.max_unavailable_workers(), steps);
     }
 
     /// Adds what keeps the next `rke up` from putting the old certificates back.
@@ -214,11 +212,10 @@ impl<'a> Draft<'a> {
     fn add_agents(&mut self, scope: &[(&'a NodeFacts, &'a Observation)]) {
         let workers = scope.iter().filter(|(node, _)| node.is_worker_only());
         let steps = workers.flat_map(|(node, seen)| self.restart_steps(node, seen, true)).collect();
-        let count = self.inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]).count();
         self.add_stage(
             StageName::Agents,
             "kubelet and kube-proxy of workers, where Rancher's agents left them stale",
-            self.policy.max_unavailable_worker.of(count),
+            self.max_unavailable_workers(),
             steps,
         );
     }
@@ -261,8 +258,14 @@ fn is_well(seen: &Observation, service: Service) -> bool {
 
 /// Returns the other nodes that must be well before a node's turn: those that were, and those whose turn has been.
 fn others(own: &NodeName, well: &[&NodeName], done: &[&NodeName]) -> Vec<NodeName> {
-    let mut names: Vec<NodeName> =
-        well.iter().chain(done).filter(|name| **name != own).map(|name| (*name).clone()).collect();
+    let mut names = all(well, done);
+    names.retain(|name| name != own);
+    names
+}
+
+/// Returns the nodes that must be well by a turn: those that were, and those whose turn has been.
+fn all(well: &[&NodeName], done: &[&NodeName]) -> Vec<NodeName> {
+    let mut names: Vec<NodeName> = well.iter().chain(done).map(|name| (*name).clone()).collect();
     names.sort();
     names.dedup();
     names

@@ -8,7 +8,6 @@ use crate::facts::{
     is_disconnected, restart_reason,
 };
 use crate::finding::Finding;
-use crate::inventory::Role;
 use crate::pki::Location;
 use crate::plan::{AGENT_CHECK_INTERVAL, Action, Guard, Procedure, Renewal, StageName, Via, is_active};
 
@@ -83,7 +82,6 @@ impl<'a> Draft<'a> {
 
     /// Adds the stages that restart kubelet and kube-proxy: etcd and control plane nodes one at a time, workers in batches.
     pub(super) fn add_restarts(&mut self, nodes: &[(&'a NodeFacts, &'a Observation)], after_rotation: bool) {
-        let workers = self.inventory.nodes.iter().filter(|node| node.roles == [Role::Worker]).count();
         let (workers_only, others): (Vec<_>, Vec<_>) =
             nodes.iter().copied().partition(|(node, _)| node.is_worker_only());
         let titled = [
@@ -96,7 +94,7 @@ impl<'a> Draft<'a> {
             (
                 StageName::Workers,
                 "kubelet and kube-proxy of workers, where they need it",
-                self.policy.max_unavailable_worker.of(workers),
+                self.max_unavailable_workers(),
                 workers_only,
             ),
         ];

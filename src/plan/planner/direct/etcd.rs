@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::work::NodeWork;
-use super::{Draft, is_well};
+use super::{Draft, all, is_well};
 use crate::facts::{CertificateStatus, Container, NodeFacts, Observation, certificate_status};
 use crate::finding::Finding;
 use crate::inventory::{NodeName, Role};
@@ -61,6 +61,7 @@ impl<'a> Draft<'a> {
         let mut done: Vec<&NodeName> = first.iter().map(|work| &work.node.name).collect();
         let mut steps = Vec::new();
         for work in rest {
+            // A member is asked about itself too: it may have fallen ill since the plan was made.
             let gate =
                 if work.restarts_etcd { Gate::Etcd { members: all(&well, &done) } } else { Gate::Open };
             steps.push(switch_member(work, gate, self.policy.health_timeout));
@@ -125,15 +126,6 @@ impl<'a> Draft<'a> {
 /// Returns whether etcd's container runs.
 fn runs_etcd(seen: &Observation) -> bool {
     seen.container("etcd").is_some_and(Container::is_running)
-}
-
-/// Returns the members that must be well before a member's turn: those that were, itself among them, and those whose turn has
-/// been.
-fn all(well: &[&NodeName], done: &[&NodeName]) -> Vec<NodeName> {
-    let mut names: Vec<NodeName> = well.iter().chain(done).map(|name| (*name).clone()).collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 /// Returns the step that switches the files of etcd on a member's node.

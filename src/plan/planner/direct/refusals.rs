@@ -16,7 +16,7 @@ use crate::plan::{CaKey, CertificateSource, KeySource};
 impl<'a> Draft<'a> {
     /// Blocks on all that makes the rotation wrong or dangerous.
     pub(super) fn refuse_direct(&mut self, decided: &Decided<'a>) {
-        self.refuse_expired_authority();
+        self.refuse_authority_that_ends(KUBE_CA, self.facts.kube_ca());
         let mut signers: Vec<Authority> = decided
             .certificates
             .iter()
@@ -77,15 +77,8 @@ impl<'a> Draft<'a> {
                     .hint("bring `ssl/kube-ca-key.pem` back from a backup; if it is lost, the cluster needs a new CA, which certroll does not make yet"),
             );
         }
-        if let Some(found) = certificate
-            && found.not_after <= self.policy.now + self.policy.renew_within
-            && signer == Authority::RequestheaderCa
-        {
-            let message = format!("{name} itself ends on {}", found.not_after.strftime("%Y-%m-%d"));
-            self.blockers.push(
-                Finding::error("ca-expiring", message)
-                    .hint("a new CA is needed, which certroll does not make yet: `rke cert rotate --rotate-ca` does, and restarts everything"),
-            );
+        if signer == Authority::RequestheaderCa {
+            self.refuse_authority_that_ends(name, certificate);
         }
     }
 
