@@ -147,6 +147,16 @@ pub enum TransportError {
         /// What is known of the end.
         reason: String,
     },
+    /// The connection ended while a command ran: what it did is done, and what it would have answered is not known.
+    #[error(
+        "the connection to {at} was lost before a command answered, which may have run all the same: {reason}"
+    )]
+    AnswerLost {
+        /// Where it ran.
+        at: Endpoint,
+        /// What is known of the end of the connection.
+        reason: String,
+    },
     /// A command ran longer than it may; it may still be running on the host.
     #[error("a command on {at} did not end within {limit:?}")]
     CommandTimedOut {
@@ -163,6 +173,38 @@ pub enum TransportError {
         /// How many bytes it may write.
         limit: usize,
     },
+}
+
+impl TransportError {
+    /// Returns whether the fault lies between here and the host and may pass by itself, so that the same may be tried again.
+    ///
+    /// A host key or a login that was refused stays refused, and a command that ran out of time may still be running.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::ForwardRefused { .. }
+            | Self::ConnectionLost { .. }
+            | Self::AnswerLost { .. } => true,
+            // What the two C libraries say while no name server answers; a name that does not exist reads otherwise.
+            Self::NameLookup { reason, .. } => {
+                ["Temporary failure", "Try again"].iter().any(|passing| reason.contains(passing))
+            }
+            Self::Jump { cause, .. } => cause.is_transient(),
+            Self::KnownHosts { .. }
+            | Self::Handshake { .. }
+            | Self::HostKeyUnknown(_)
+            | Self::HostKeyChanged(_)
+            | Self::HostKeyRevoked { .. }
+            | Self::NoKey { .. }
+            | Self::AuthenticationRefused { .. }
+            | Self::ForwardingProhibited { .. }
+            | Self::ChannelRefused { .. }
+            | Self::CommandTimedOut { .. }
+            | Self::OutputTooLarge { .. } => false,
+        }
+    }
 }
 
 /// What was waited for when time was up.

@@ -183,7 +183,7 @@ impl Session {
                 return Err(TransportError::OutputTooLarge { at: self.shared.at.clone(), limit });
             }
         }
-        Err(self.lost())
+        Err(self.answer_lost())
     }
 
     fn refused(&self, what: &'static str, error: &dyn std::fmt::Display) -> TransportError {
@@ -194,8 +194,17 @@ impl Session {
     }
 
     fn lost(&self) -> TransportError {
-        let reason = self.shared.fate.reason().unwrap_or("it was closed").to_owned();
-        TransportError::ConnectionLost { at: self.shared.at.clone(), reason }
+        TransportError::ConnectionLost { at: self.shared.at.clone(), reason: self.end() }
+    }
+
+    /// Returns the error of a command that had left when the connection ended.
+    fn answer_lost(&self) -> TransportError {
+        TransportError::AnswerLost { at: self.shared.at.clone(), reason: self.end() }
+    }
+
+    /// Returns what is known of the end of the connection.
+    fn end(&self) -> String {
+        self.shared.fate.reason().unwrap_or("it was closed").to_owned()
     }
 }
 

@@ -35,6 +35,9 @@ impl TransportError {
             Self::CommandTimedOut { .. } => {
                 "it may still be running there; `--command-timeout` gives commands more time".to_owned()
             }
+            Self::AnswerLost { .. } => {
+                "look at the host again before the same is done once more: `certroll check` shows how it stands".to_owned()
+            }
             Self::Handshake { at, .. } => {
                 format!("does an sshd listen on port {}? `ssh -v` shows what it says", at.port)
             }
