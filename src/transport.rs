@@ -12,6 +12,7 @@ use crate::inventory::{Bastion, Node, Secret};
 
 mod agent;
 mod authentication;
+mod backoff;
 mod connector;
 mod error;
 mod host_keys;
@@ -21,6 +22,7 @@ mod known_hosts;
 mod login;
 mod session;
 
+pub use backoff::Backoff;
 pub use error::{ChangedHost, HostKey, KeyError, Phase, Refusal, TransportError, UnknownHost};
 pub use jump::{Jump, ParseJumpError};
 pub use known_hosts::Place;
@@ -92,9 +94,14 @@ pub trait AskSecret: Send + Sync {
 pub struct Settings {
     /// The limit of TCP connection, key exchange and authentication together, for each hop.
     pub connect_timeout: Duration,
+    /// How often a connection is tried that is refused or dropped before the login, and the pauses in between.
+    ///
+    /// Hosts that say nothing until time is up, host keys and refused logins are not tried again.
+    pub reconnect: Backoff,
     /// The limit of a command that names none of its own.
     pub command_timeout: Duration,
-    /// How long a connection may be silent before the other side is asked for a sign of life; after three missed ones it is dead.
+    /// How long a connection may be silent before the other side is asked for a sign of life; after three missed ones, so four of
+    /// these intervals, it is dead.
     pub keepalive: Duration,
     /// How many bytes a command may write to stdout and stderr together.
     pub max_output: usize,
@@ -126,8 +133,12 @@ impl Settings {
         let home = home.into();
         Self {
             connect_timeout: Duration::from_secs(10),
+            // Long enough for an sshd that is restarted, and for one that turns away every second login of a crowd (`MaxStartups`).
+            reconnect: Backoff { attempts: 3, pause: Duration::from_millis(400) },
             command_timeout: Duration::from_secs(60),
-            keepalive: Duration::from_secs(15),
+            // A dead connection is to be noticed before the command that waits on it is out of time: only then is it known that the
+            // answer is lost and that the same may be tried again over another connection.
+            keepalive: Duration::from_secs(10),
             max_output: 64 << 20,
             known_hosts: vec![home.join(".ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")],
             host_keys: HostKeyPolicy::default(),
@@ -172,10 +183,19 @@ impl Transport {
     }
 
     /// Connects to a node and logs in; through the jump hosts where there are some, over one connection that all nodes share.
+    ///
+    /// What may pass in a moment is tried again, as the settings say.
     pub async fn connect(&self, node: &Node) -> Result<Session, TransportError> {
         let login = Login::for_node(node, &self.connector.settings);
-        let through = self.jumps.session(&self.connector).await?;
-        self.connector.connect(&login, through.as_ref()).await
+        let mut pauses = self.connector.settings.reconnect.pauses();
+        loop {
+            // Who connects to the jump hosts has tried again already.
+            let through = self.jumps.session(&self.connector).await?;
+            match self.connector.connect(&login, through.as_ref()).await {
+                Ok(session) => return Ok(session),
+                Err(error) => connector::pause(&mut pauses, error).await?,
+            }
+        }
     }
 
     /// Closes the shared connection to the jump hosts.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use russh::client::{self, DisconnectReason};
 use russh::keys::{Algorithm, PublicKeyOrCertificate};
@@ -101,9 +102,33 @@ impl Connector {
             keepalive_interval: Some(keepalive),
             keepalive_max: MISSED_KEEPALIVES as usize,
             // Keepalives do not end a task that hangs in a key exchange or in a write; answers to them keep a silent command alive.
-            inactivity_timeout: Some(self.settings.connect_timeout.max(keepalive * (MISSED_KEEPALIVES + 2))),
+            inactivity_timeout: Some(
+                self.settings.connect_timeout.max(keepalive.saturating_mul(MISSED_KEEPALIVES + 2)),
+            ),
             ..client::Config::default()
         }
+    }
+}
+
+/// Waits before a connection is tried again; returns the error where it is not worth it or all attempts are used up.
+pub(super) async fn pause(
+    pauses: &mut (impl Iterator<Item = Duration> + Send),
+    error: TransportError,
+) -> Result<(), TransportError> {
+    if !error.is_transient() || is_time_used_up(&error) {
+        return Err(error);
+    }
+    let Some(pause) = pauses.next() else { return Err(error) };
+    tokio::time::sleep(pause).await;
+    Ok(())
+}
+
+/// Returns whether a host had all of its time already: to wait for a dead node three times as long helps nobody.
+fn is_time_used_up(error: &TransportError) -> bool {
+    match error {
+        TransportError::TimedOut { .. } => true,
+        TransportError::Jump { cause, .. } => is_time_used_up(cause),
+        _ => false,
     }
 }
 
@@ -146,7 +171,9 @@ impl Attempt<'_> {
 
     async fn dial_through(&self, session: &Session) -> Result<super::TcpChannel, TransportError> {
         let at = &self.login.at;
-        match self.within(Phase::Connect, session.open_tcp(&at.host, at.port)).await? {
+        let opened = self.within(Phase::Connect, session.open_tcp(&at.host, at.port)).await;
+        // Either the node is down, or the jump host is: only then do the next ones need another connection to it.
+        match opened.inspect_err(|_| session.doubt(self.connector.settings.keepalive))? {
             Ok(channel) => Ok(channel),
             Err(TransportError::ForwardRefused { at: jump, .. }) => Err(TransportError::Unreachable {
                 at: at.clone(),
@@ -186,14 +213,16 @@ fn dial_error(at: &Endpoint, error: &io::Error) -> TransportError {
 fn handshake_error(at: &Endpoint, error: russh::Error) -> TransportError {
     let at = at.clone();
     match error {
-        russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect => {
-            TransportError::ConnectionLost {
-                at,
-                reason: format!(
-                    "it hung up during the handshake ({error}); sshd does so when too many log in at once (`MaxStartups`)"
-                ),
-            }
-        }
+        russh::Error::IO(_)
+        | russh::Error::HUP
+        | russh::Error::Disconnect
+        | russh::Error::SendError
+        | russh::Error::InactivityTimeout => TransportError::ConnectionLost {
+            at,
+            reason: format!(
+                "it hung up during the handshake ({error}); sshd does so when too many log in at once (`MaxStartups`)"
+            ),
+        },
         russh::Error::NoCommonAlgo { kind, ours, theirs } => {
             let (ours, theirs) = (ours.join(", "), theirs.join(", "));
             let reason = format!("no common algorithm ({kind:?}): here {ours}; there {theirs}");

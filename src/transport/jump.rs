@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-use super::connector::Connector;
+use super::connector::{self, Connector};
 use super::login::Login;
 use super::{Endpoint, Session, TransportError};
 
@@ -107,11 +107,26 @@ async fn connect_all(
     rest: &[Login],
 ) -> Result<Session, TransportError> {
     let failed = |hop: &Login, cause| TransportError::Jump { at: hop.at.clone(), cause: Arc::new(cause) };
-    let mut session = connector.connect(first, None).await.map_err(|cause| failed(first, cause))?;
+    let mut session = connect_to(connector, first, None).await.map_err(|cause| failed(first, cause))?;
     for hop in rest {
-        session = connector.connect(hop, Some(&session)).await.map_err(|cause| failed(hop, cause))?;
+        session = connect_to(connector, hop, Some(&session)).await.map_err(|cause| failed(hop, cause))?;
     }
     Ok(session)
+}
+
+/// Connects to one host, and tries again as the settings say.
+async fn connect_to(
+    connector: &Connector,
+    hop: &Login,
+    through: Option<&Session>,
+) -> Result<Session, TransportError> {
+    let mut pauses = connector.settings.reconnect.pauses();
+    loop {
+        match connector.connect(hop, through).await {
+            Ok(session) => return Ok(session),
+            Err(error) => connector::pause(&mut pauses, error).await?,
+        }
+    }
 }
 
 #[cfg(test)]

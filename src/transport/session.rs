@@ -5,6 +5,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ struct Shared {
     handle: Handle<Peer>,
     at: Endpoint,
     fate: Fate,
+    /// Whether the host has left a question open for so long that nothing more is asked over this connection.
+    is_deaf: AtomicBool,
     channel_timeout: Duration,
     command_timeout: Duration,
     max_output: usize,
@@ -45,6 +48,7 @@ impl Session {
             handle,
             at: login.at.clone(),
             fate,
+            is_deaf: AtomicBool::new(false),
             channel_timeout: settings.connect_timeout,
             command_timeout: settings.command_timeout,
             max_output: settings.max_output,
@@ -57,9 +61,19 @@ impl Session {
         &self.shared.at
     }
 
-    /// Returns whether the connection has ended.
+    /// Returns whether the connection has ended, or is so deaf that the next one is better made anew.
     pub fn is_closed(&self) -> bool {
-        self.shared.handle.is_closed()
+        self.shared.handle.is_closed() || self.shared.is_deaf.load(Ordering::Acquire)
+    }
+
+    /// Asks the host for a sign of life, without waiting for it here; the connection is not used again when none comes in time.
+    pub(super) fn doubt(&self, limit: Duration) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            if timeout(limit, shared.handle.send_ping()).await.is_err() {
+                shared.is_deaf.store(true, Ordering::Release);
+            }
+        });
     }
 
     /// Runs a command with the access that the node allows.
@@ -85,7 +99,9 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         let mut channel = self
             .open(async move { shared.handle.channel_open_session().await.map(CommandChannel::new) })
-            .await?
+            .await
+            // An sshd opens a session at once: where it does not, the connection is half open or the host hangs.
+            .inspect_err(|_| self.shared.is_deaf.store(true, Ordering::Release))?
             .map_err(|error| self.refused("a session", &error))?;
         let limit = limit.unwrap_or(self.shared.command_timeout);
         match timeout(limit, self.converse(&mut channel, line, stdin.unwrap_or_default())).await {

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod faults;
 mod host_keys;
 mod jumps;
 mod login;
 mod operator;
+mod proxy;
 mod server;
 mod session;

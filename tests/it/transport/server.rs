@@ -31,6 +31,7 @@ struct Shared {
     forwarding: Forwarding,
     sockets: Mutex<Vec<std::net::TcpStream>>,
     accepted: AtomicUsize,
+    forwarded: AtomicUsize,
     channel_closed: Notify,
     frozen: Notify,
     signed_with: Mutex<Vec<Option<HashAlg>>>,
@@ -50,6 +51,7 @@ impl Server {
             forwarding,
             sockets: Mutex::default(),
             accepted: AtomicUsize::new(0),
+            forwarded: AtomicUsize::new(0),
             channel_closed: Notify::new(),
             frozen: Notify::new(),
             signed_with: Mutex::default(),
@@ -67,6 +69,11 @@ impl Server {
     /// Returns how many connections were accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many connections it was asked to make.
+    pub(crate) fn forwarded(&self) -> usize {
+        self.shared.forwarded.load(Ordering::SeqCst)
     }
 
     /// Cuts all connections as a power failure of the host's switch would, with an answer from the kernel.
@@ -156,6 +163,7 @@ impl Handler for Host {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.shared.forwarded.fetch_add(1, Ordering::SeqCst);
         if self.shared.forwarding == Forwarding::Prohibited {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
