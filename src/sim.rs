@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::inventory::{Inventory, NodeName};
 
 mod api;
 mod authority;
+mod boundary;
 mod clock;
 mod container;
 mod docker;
@@ -25,10 +25,12 @@ mod files;
 mod folder;
 mod launch;
 mod layout;
+mod life;
 mod machine;
 mod ports;
 mod programs;
 mod rancher;
+mod reach;
 mod shell;
 mod sshd;
 mod state;
@@ -38,9 +40,9 @@ mod tls;
 mod view;
 
 use clock::lock;
-use files::Medium;
 use machine::World;
 
+pub use boundary::{Boundary, Side};
 pub use clock::{Effect, Serving};
 pub use fault::Fault;
 pub use layout::Layout;
@@ -161,7 +163,6 @@ pub struct Fleet {
     world: Arc<World>,
     paths: FleetPaths,
     doors: Arc<Vec<SocketAddr>>,
-    reachable: BTreeMap<NodeName, watch::Sender<bool>>,
     tasks: Vec<JoinHandle<()>>,
     rotation: Arc<rancher::Rotation>,
     server: Option<rancher::Server>,
@@ -245,35 +246,42 @@ impl Fleet {
     /// Makes something go wrong on a node. Returns whether there is such a node.
     pub fn inject(&self, name: &NodeName, fault: Fault) -> bool {
         let Some(node) = self.world.node(name) else { return false };
-        {
-            let mut machine = lock(&node.machine);
-            match &fault {
-                Fault::DiskFull => machine.files.medium = Medium::Full,
-                Fault::ReadOnly => machine.files.medium = Medium::ReadOnly,
-                Fault::NoSpaceBeneath { folder } => machine.files.full_folder = Some(folder.clone()),
-                fault => docker::apply_fault(&mut machine, fault),
-            }
-        }
-        if let (Fault::Unreachable, Some(reachable)) = (&fault, self.reachable.get(name)) {
-            reachable.send_replace(false);
-        }
-        lock(&node.faults).push(fault);
+        self.world.inject(node, fault);
         true
     }
 
-    /// Takes every fault of a node back. Returns whether there is such a node.
+    /// Lets something go wrong on a node when command lines that hold these texts have arrived there, in this order: the last of
+    /// them finds the fault in place. Returns whether there is such a node.
+    pub fn arm(&self, name: &NodeName, texts: &[&str], fault: Fault) -> bool {
+        let Some(node) = self.world.node(name) else { return false };
+        node.reach.arm(texts, fault);
+        true
+    }
+
+    /// Takes every fault of a node back, and those that wait. Returns whether there is such a node.
     pub fn mend(&self, name: &NodeName) -> bool {
         let Some(node) = self.world.node(name) else { return false };
-        lock(&node.faults).clear();
-        {
-            let mut machine = lock(&node.machine);
-            machine.files.medium = Medium::Writable;
-            machine.files.full_folder = None;
-        }
-        if let Some(reachable) = self.reachable.get(name) {
-            reachable.send_replace(true);
-        }
+        self.world.mend(node);
         true
+    }
+
+    /// Stops the world at a boundary, once: the call is made while nothing else can have an effect, and no script has a client
+    /// from then on.
+    pub fn stop_at(&self, boundary: Boundary, call: impl FnOnce() + Send + 'static) {
+        // What waits lies in the world itself.
+        let world = Arc::downgrade(&self.world);
+        let stop = move || {
+            for node in world.upgrade().iter().flat_map(|world| &world.nodes) {
+                node.reach.for_each_life(life::Life::desert);
+            }
+            call();
+        };
+        self.world.log.boundaries.stop_at(boundary, Box::new(stop));
+    }
+
+    /// Waits until no client is connected, and no script runs that one has left behind.
+    pub async fn rest(&self) {
+        self.world.activity.rest().await;
     }
 
     /// Does on the nodes what Rancher does when an operator rotates the certificates in its UI.

@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::authority::Identity;
+use super::boundary::Turn;
 use super::clock::lock;
 use super::machine::{SimNode, World};
 use super::store::{NAMESPACE, Refusal, StoredKind};
@@ -122,9 +123,15 @@ fn put(world: &World, node: &SimNode, asked: &Asked<'_>, (kind, name): (StoredKi
         let message = "the body of the request was in an unknown format - accepted media types include: application/json";
         return status(415, "UnsupportedMediaType", message);
     }
-    let stored = lock(&world.store).put(kind, name, asked.body);
-    match stored {
+    let mut store = lock(&world.store);
+    let mut next = store.clone();
+    match next.put(kind, name, asked.body) {
         Ok(object) => {
+            if world.log.announce() == Turn::Ends {
+                return status(503, "ServiceUnavailable", "the request has not arrived");
+            }
+            *store = next;
+            drop(store);
             world.log.push_serving(&node.name, format!("put {}", asked.path), Some(world.serving()));
             (StatusCode::OK, Page::Object(object))
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::boundary::{Boundaries, Turn};
 use crate::inventory::NodeName;
 
 /// A clock that begins at a chosen instant and a factor for every simulated duration.
@@ -63,12 +64,18 @@ pub struct Serving {
 pub(crate) struct EffectLog {
     clock: Clock,
     effects: Mutex<Vec<Effect>>,
+    pub(crate) boundaries: Boundaries,
 }
 
 impl EffectLog {
     /// Returns an empty log.
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, effects: Mutex::default() }
+        Self { clock, effects: Mutex::default(), boundaries: Boundaries::default() }
+    }
+
+    /// Asks whether a change happens that is about to.
+    pub(crate) fn announce(&self) -> Turn {
+        self.boundaries.announce()
     }
 
     /// Notes a change.
@@ -80,6 +87,7 @@ impl EffectLog {
     pub(crate) fn push_serving(&self, node: &NodeName, description: String, serving: Option<Serving>) {
         let effect = Effect { at: self.clock.now(), node: node.clone(), description, serving };
         lock(&self.effects).push(effect);
+        self.boundaries.happened();
     }
 
     /// Returns how many changes there have been.
@@ -113,6 +121,7 @@ impl EffectLog {
     /// Forgets what has happened: the layout of the files is where a fleet begins.
     pub(crate) fn clear(&self) {
         lock(&self.effects).clear();
+        self.boundaries.clear();
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn docker(process: &mut Process, arguments: &[String]) -> Result<i32,
         "info" => Ok(info(process, rest)),
         "ps" => Ok(list(process, rest)),
         "inspect" => Ok(inspect(process, rest)),
-        "restart" | "start" | "stop" => Ok(change(process, command, rest)),
+        "restart" | "start" | "stop" => change(process, command, rest),
         "exec" => exec(process, rest),
         "logs" => Ok(logs(process, rest)),
         "images" => Ok(images(process, rest)),
@@ -65,7 +65,15 @@ fn refusal(process: &mut Process, host: Option<&str>) -> Option<i32> {
             &format!("Cannot connect to the Docker daemon at {socket}. Is the docker daemon running?"),
         ));
     }
-    let allowed = process.who.is_root() || process.node.login.privilege == Privilege::Docker;
+    if lock(&process.node.faults).contains(&Fault::DockerGone) {
+        return Some(process.fail(
+            1,
+            &format!("Cannot connect to the Docker daemon at {socket}. Is the docker daemon running?"),
+        ));
+    }
+    let denied = lock(&process.node.faults).contains(&Fault::PermissionDenied);
+    let member = process.node.login.privilege == Privilege::Docker && !denied;
+    let allowed = process.who.is_root() || member;
     let message = "Got permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: \
                    dial unix /var/run/docker.sock: connect: permission denied";
     (!allowed).then(|| process.fail(1, message))
@@ -246,13 +254,16 @@ fn inspect(process: &mut Process, arguments: &[String]) -> i32 {
     status
 }
 
-fn change(process: &mut Process, command: &str, arguments: &[String]) -> i32 {
+fn change(process: &mut Process, command: &str, arguments: &[String]) -> Result<i32, Unwind> {
     let options = match Options::parse(arguments, &["-t", "--time"], &[], Order::Mixed) {
         Ok(options) => options,
-        Err(message) => return process.fail(125, &message),
+        Err(message) => return Ok(process.fail(125, &message)),
     };
     let mut status = 0;
     for name in &options.words {
+        if lock(&process.node.machine).container(name).is_some() {
+            process.announce()?;
+        }
         let (world, node) = (&process.world, &process.node);
         let exists = match command {
             "stop" => world.stop(node, name),
@@ -264,7 +275,7 @@ fn change(process: &mut Process, command: &str, arguments: &[String]) -> i32 {
             status = process.fail(1, &format!("Error response from daemon: No such container: {name}"));
         }
     }
-    status
+    Ok(status)
 }
 
 fn exec(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
@@ -391,6 +402,8 @@ fn run(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
         Some((root, command)) if root == "/host" && mounts_host && options.value(&["--entrypoint"]) == Some("chroot") => {
             let mut child = process.child(Owner::ROOT, &[]);
             child.variables_of_container();
+            // It writes to docker's daemon, whoever reads there.
+            child.detach();
             "/".clone_into(&mut child.folder);
             if !options.has(&["-i"]) {
                 child.stdin = super::shell::Source::default();
@@ -398,12 +411,5 @@ fn run(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
             child.execute(command)
         }
         _ => Ok(process.fail(125, "docker: only a chroot into /host is simulated: -v /:/host --entrypoint chroot IMAGE /host COMMAND")),
-    }
-}
-
-/// Applies a fault that changes containers at once.
-pub(crate) fn apply_fault(machine: &mut super::machine::Machine, fault: &Fault) {
-    if let Fault::ContainerMissing { container } = fault {
-        machine.containers.retain(|candidate| candidate.name != *container);
     }
 }

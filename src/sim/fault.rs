@@ -1,5 +1,14 @@
 //! Faults: what can be made to go wrong on a simulated node.
 
+use std::sync::Arc;
+
+use super::clock::lock;
+use super::files::Medium;
+use super::machine::{SimNode, World};
+
+/// How long a node takes to come back from a reboot, in the fleet's seconds.
+const REBOOT_SECONDS: f64 = 40.0;
+
 /// Something that is wrong with a node until it is taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -7,7 +16,7 @@ pub enum Fault {
     Unreachable,
     /// The node takes connections and commands, and never answers.
     Hang,
-    /// The node shows a host key that nobody knows.
+    /// The node shows a host key that nobody knows; open connections are cut.
     WrongHostKey,
     /// A command whose line holds the pattern does not run: it fails with this status and this text on stderr.
     CommandFails {
@@ -23,10 +32,34 @@ pub enum Fault {
         /// Part of the command line.
         pattern: String,
     },
+    /// Once, the connection is cut while a command whose line holds the pattern writes: when half of what it reads has arrived, or
+    /// right before its first change where it reads nothing. The command goes on to its end.
+    DropWhileWriting {
+        /// Part of the command line.
+        pattern: String,
+    },
+    /// Once, a command whose line holds the pattern runs to its end, and the connection is cut before its answer arrives.
+    LostAnswer {
+        /// Part of the command line.
+        pattern: String,
+    },
+    /// Once, of what a command prints whose line holds the pattern the first half arrives, with the status that it had.
+    ShortRead {
+        /// Part of the command line.
+        pattern: String,
+    },
+    /// The user may become root no longer: neither through `sudo` nor through docker.
+    PermissionDenied,
     /// Nothing more can be written.
     DiskFull,
     /// Nothing can be changed.
     ReadOnly,
+    /// The second half of a file is zeros from now on, as after a loss of power; its time stays. Taking the fault back does not
+    /// mend the file.
+    CorruptFile {
+        /// The file's absolute path.
+        path: String,
+    },
     /// A container runs and never answers on its port.
     NeverHealthy {
         /// The container's name.
@@ -34,6 +67,11 @@ pub enum Fault {
     },
     /// A container that is restarted runs from then on and never answers on its port.
     UnhealthyAfterRestart {
+        /// The container's name.
+        container: String,
+    },
+    /// A container that is restarted ends again at once, and docker starts it for ever.
+    DiesAfterRestart {
         /// The container's name.
         container: String,
     },
@@ -47,6 +85,10 @@ pub enum Fault {
         /// The container's name.
         container: String,
     },
+    /// Docker's daemon does not answer; what runs in containers goes on.
+    DockerGone,
+    /// The node reboots: connections are cut and scripts end, it refuses connections for a while, and its containers start anew.
+    Reboot,
     /// The node's clock is wrong by that much.
     ClockSkew {
         /// How far it runs ahead; negative where it is late.
@@ -54,4 +96,72 @@ pub enum Fault {
     },
     /// Rancher's agent on the node has lost its connection: the node does not fetch what Rancher has for it.
     AgentDisconnected,
+}
+
+impl World {
+    /// Makes something go wrong on a node.
+    pub(crate) fn inject(self: &Arc<Self>, node: &Arc<SimNode>, fault: Fault) {
+        {
+            let mut machine = lock(&node.machine);
+            match &fault {
+                Fault::DiskFull => machine.files.medium = Medium::Full,
+                Fault::ReadOnly => machine.files.medium = Medium::ReadOnly,
+                Fault::NoSpaceBeneath { folder } => machine.files.full_folder = Some(folder.clone()),
+                Fault::CorruptFile { path } => machine.files.damage(path),
+                Fault::ContainerMissing { container } => {
+                    machine.containers.retain(|candidate| candidate.name != *container);
+                }
+                _ => {}
+            }
+        }
+        match fault {
+            Fault::Unreachable => {
+                node.reach.open.send_replace(false);
+            }
+            Fault::WrongHostKey => node.reach.severed.notify_waiters(),
+            // It passes by itself.
+            Fault::Reboot => return self.reboot(node),
+            _ => {}
+        }
+        lock(&node.faults).push(fault);
+    }
+
+    /// Takes every fault of a node back.
+    pub(crate) fn mend(&self, node: &SimNode) {
+        node.reach.disarm();
+        let faults = std::mem::take(&mut *lock(&node.faults));
+        {
+            let mut machine = lock(&node.machine);
+            machine.files.medium = Medium::Writable;
+            machine.files.full_folder = None;
+        }
+        for fault in faults {
+            if let Fault::DiesAfterRestart { container } = fault {
+                self.revive(node, &container);
+            }
+        }
+        node.reach.open.send_replace(true);
+    }
+
+    fn reboot(self: &Arc<Self>, node: &Arc<SimNode>) {
+        node.reach.for_each_life(super::life::Life::end);
+        node.reach.open.send_replace(false);
+        let (world, node) = (Arc::clone(self), Arc::clone(node));
+        tokio::spawn(async move {
+            tokio::time::sleep(world.clock.scaled(REBOOT_SECONDS)).await;
+            let names: Vec<String> =
+                lock(&node.machine).containers.iter().map(|container| container.name.clone()).collect();
+            for name in names {
+                world.revive(&node, &name);
+            }
+            node.reach.open.send_replace(true);
+        });
+    }
+}
+
+/// Returns the first fault of a node that a filter picks, and takes it away: it was to happen once.
+pub(crate) fn take_once(node: &SimNode, picks: impl Fn(&Fault) -> bool) -> Option<Fault> {
+    let mut faults = lock(&node.faults);
+    let place = faults.iter().position(picks)?;
+    Some(faults.remove(place))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::clock::{Clock, EffectLog};
+use super::life::Life;
 use crate::inventory::NodeName;
 
 mod change;
@@ -29,6 +30,10 @@ pub(crate) enum Errno {
     NoSpace,
     Loop,
     Invalid,
+    /// The node's power has gone in the middle of it.
+    Io,
+    /// Nobody reads any more.
+    Pipe,
 }
 
 impl fmt::Display for Errno {
@@ -45,6 +50,8 @@ impl fmt::Display for Errno {
             Self::NoSpace => "No space left on device",
             Self::Loop => "Too many levels of symbolic links",
             Self::Invalid => "Invalid argument",
+            Self::Io => "Input/output error",
+            Self::Pipe => "Broken pipe",
         })
     }
 }
@@ -149,6 +156,8 @@ pub(crate) struct Files {
     pub(crate) medium: Medium,
     /// The folder beneath which there is no space left.
     pub(crate) full_folder: Option<String>,
+    /// What the script that changes something lives on; none where the node itself does, or Rancher.
+    pub(crate) life: Option<Arc<Life>>,
 }
 
 impl Files {
@@ -162,7 +171,7 @@ impl Files {
             links: 2,
         };
         let inodes = BTreeMap::from([(ROOT_DIRECTORY, root)]);
-        Self { inodes, next: 2, node, clock, log, medium: Medium::Writable, full_folder: None }
+        Self { inodes, next: 2, node, clock, log, medium: Medium::Writable, full_folder: None, life: None }
     }
 
     fn inode(&self, id: FileId) -> Result<&Inode, Errno> {

@@ -11,7 +11,6 @@ use russh::keys::PublicKeyBase64 as _;
 use russh::keys::ssh_key::LineEnding;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::authority::{self, Pair, Validity};
 use super::clock::{Clock, EffectLog, lock};
@@ -80,7 +79,6 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     let user_key = sshd::key(&format!("user {seed}"));
     let doors = Arc::new(doors);
     let mut tasks = Vec::new();
-    let mut reachable = BTreeMap::new();
     let mut known_hosts = String::new();
     for ((node, listener), door) in world.nodes.iter().zip(listeners).zip(doors.iter()) {
         let host_key = sshd::key(&format!("host {} {seed}", node.name));
@@ -92,14 +90,12 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
             door.port(),
             host_key.public_key_base64()
         );
-        let (sender, receiver) = watch::channel(true);
-        reachable.insert(node.name.clone(), sender);
         let daemon = Daemon {
             world: Arc::clone(&world),
             node: Arc::clone(node),
             host_key,
             user_key: user_key.public_key().clone(),
-            reachable: receiver,
+            reachable: node.reach.open.subscribe(),
             doors: Arc::clone(&doors),
         };
         tasks.push(tokio::spawn(daemon.serve(listener)));
@@ -132,7 +128,7 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
             })
             .transpose()?,
     };
-    Ok(Fleet { world, paths, doors, reachable, tasks, rotation, server })
+    Ok(Fleet { world, paths, doors, tasks, rotation, server })
 }
 
 /// Stores in the cluster what RKE keeps of its certificates there.
@@ -250,6 +246,7 @@ fn simulated(
         etcd_owner: inventory.etcd_owner.map(|(uid, gid)| Owner { uid, gid }),
         machine: Mutex::new(Machine { files, containers: containers(&blueprint) }),
         faults: Mutex::default(),
+        reach: super::reach::Reach::default(),
     }
 }
 

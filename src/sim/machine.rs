@@ -14,6 +14,7 @@ use super::clock::{Clock, EffectLog, Serving, lock};
 use super::container::{Component, Container, State};
 use super::files::{Files, Owner};
 use super::layout;
+use super::reach::{Activity, Reach};
 use super::store::Store;
 use crate::inventory::{NodeName, Role};
 
@@ -93,6 +94,7 @@ pub(crate) struct SimNode {
     pub(crate) etcd_owner: Option<Owner>,
     pub(crate) machine: Mutex<Machine>,
     pub(crate) faults: Mutex<Vec<Fault>>,
+    pub(crate) reach: Reach,
 }
 
 impl SimNode {
@@ -152,6 +154,13 @@ impl SimNode {
             .any(|fault| matches!(fault, Fault::NeverHealthy { container } if container == component))
     }
 
+    /// Returns whether a container ends again whenever it is started.
+    fn dies(&self, component: &str) -> bool {
+        lock(&self.faults)
+            .iter()
+            .any(|fault| matches!(fault, Fault::DiesAfterRestart { container } if container == component))
+    }
+
     pub(crate) fn read(&self, path: &str) -> Option<Vec<u8>> {
         lock(&self.machine).files.read(Owner::ROOT, path).ok()
     }
@@ -198,6 +207,8 @@ pub(crate) struct World {
     pub(crate) store: Mutex<Store>,
     /// The command lines that came over the wire.
     pub(crate) lines: Mutex<Vec<(NodeName, String)>>,
+    /// What goes on on behalf of clients.
+    pub(crate) activity: Activity,
     processes: AtomicU32,
 }
 
@@ -212,7 +223,8 @@ impl World {
         let store = Mutex::default();
         let lines = Mutex::default();
         let processes = AtomicU32::new(4000);
-        Self { clock, log, nodes, kubelet_authority, kubernetes_version, store, lines, processes }
+        let activity = Activity::default();
+        Self { clock, log, nodes, kubelet_authority, kubernetes_version, store, lines, activity, processes }
     }
 
     /// Returns the number of a new process.
@@ -244,6 +256,10 @@ impl World {
         }
         container.run(now, loaded);
         let name = container.name.clone();
+        if node.dies(&name) {
+            container.state = State::Restarting;
+            container.restart_count += 1;
+        }
         drop(machine);
         let mut faults = lock(&node.faults);
         if faults
@@ -257,6 +273,20 @@ impl World {
         self.log.push_serving(&node.name, format!("{verb} container {name}"), Some(serving));
         self.settle();
         true
+    }
+
+    /// Lets docker start a container again by itself; nobody asked for it.
+    pub(crate) fn revive(&self, node: &SimNode, name: &str) {
+        let component = lock(&node.machine).container(name).map(|container| container.component);
+        let Some(component) = component else { return };
+        let loaded = node.component_files(component).into_iter().collect();
+        let now = node.now(&self.clock);
+        if let Some(container) = lock(&node.machine).container_mut(name)
+            && matches!(container.state, State::Running | State::Restarting)
+        {
+            container.run(now, loaded);
+        }
+        self.settle();
     }
 
     /// Stops a container. Returns whether it exists.
@@ -388,7 +418,7 @@ impl World {
             return;
         };
         match state {
-            State::Restarting if self.could_start(node, component) => {
+            State::Restarting if self.could_start(node, component) && !node.dies(component.name()) => {
                 let loaded = node.component_files(component).into_iter().collect();
                 let now = node.now(&self.clock);
                 if let Some(container) = lock(&node.machine).container_mut(component.name()) {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::authority::{self, Pair, Validity};
+use super::boundary::Turn;
 use super::clock::lock;
 use super::container::Component;
 use super::files::Links;
@@ -155,6 +156,10 @@ impl Rotation {
 
     /// Sets the flag, as the API's action does; the provisioner sees it.
     pub(crate) fn ask(&self, services: String, with_authorities: bool) {
+        if self.world.log.announce() == Turn::Ends {
+            return;
+        }
+        self.world.log.push(&NodeName::new("rancher"), "set the flag rotateCertificates".to_owned());
         lock(&self.status).flag = Some((services, with_authorities));
         self.asked.notify_one();
     }
@@ -262,7 +267,7 @@ impl Rotation {
             for node in nodes {
                 for component in &components {
                     // A container that is not there is skipped without a word, as RKE does.
-                    self.world.start(node, component.name(), "restart");
+                    restart(&self.world, node, *component);
                 }
             }
             self.pause(seconds).await;
@@ -404,6 +409,15 @@ fn fetch(world: &World, node: &SimNode, bundle: &Bundle, race: Race) {
         return;
     }
     for component in [Component::Kubelet, Component::Proxy, Component::NginxProxy] {
+        restart(world, node, component);
+    }
+}
+
+/// Restarts a container, if it exists.
+fn restart(world: &World, node: &SimNode, component: Component) {
+    if lock(&node.machine).container(component.name()).is_some() {
+        // Rancher does what it does, whether or not somebody watches.
+        world.log.announce();
         world.start(node, component.name(), "restart");
     }
 }

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use russh::keys::ssh_key::private::Ed25519Keypair;
@@ -20,6 +19,8 @@ use tokio::task::JoinSet;
 
 use super::Fault;
 use super::clock::lock;
+use super::fault;
+use super::life::Life;
 use super::machine::{SimNode, World};
 use super::ports;
 use super::shell::{Ended, Process, Source};
@@ -107,6 +108,8 @@ impl Daemon {
             ..Config::default()
         };
         let cut = Arc::new(Notify::new());
+        let _busy = self.world.activity.begin();
+        let node = Arc::clone(&self.node);
         let (near, mut far) = tokio::io::duplex(256 * 1024);
         let handler = Login { daemon: self, cut: Arc::clone(&cut), sessions: HashMap::new() };
         let session = async {
@@ -118,6 +121,7 @@ impl Daemon {
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut socket, &mut far) => {}
             () = cut.notified() => {}
+            () = node.reach.severed.notified() => {}
             () = session => {
                 let _ = socket.shutdown().await;
             }
@@ -163,7 +167,14 @@ impl Handler for Login {
         let line = String::from_utf8_lossy(data).into_owned();
         lock(&self.daemon.world.lines).push((self.daemon.node.name.clone(), line.clone()));
         let (daemon, cut) = (self.daemon.clone(), Arc::clone(&self.cut));
-        tokio::spawn(run(daemon, cut, open, line));
+        for fault in daemon.node.reach.arrive(&line) {
+            daemon.world.inject(&daemon.node, fault);
+        }
+        let busy = daemon.world.activity.begin();
+        tokio::spawn(async move {
+            run(daemon, cut, open, line).await;
+            drop(busy);
+        });
         Ok(())
     }
 
@@ -199,7 +210,11 @@ impl Handler for Login {
         match ports::connect(&self.daemon.world, &self.daemon.node, host_to_connect, port) {
             Some(port) => {
                 reply.accept().await;
-                tokio::spawn(port.serve(channel.into_stream()));
+                let busy = self.daemon.world.activity.begin();
+                tokio::spawn(async move {
+                    port.serve(channel.into_stream()).await;
+                    drop(busy);
+                });
             }
             None => reply.reject(ChannelOpenFailure::ConnectFailed).await,
         }
@@ -208,38 +223,57 @@ impl Handler for Login {
 }
 
 /// Runs one command line and answers on its channel.
-async fn run(daemon: Daemon, cut: Arc<Notify>, channel: Channel<Msg>, line: String) {
+async fn run(daemon: Daemon, cut: Arc<Notify>, channel: Channel<Msg>, asked: String) {
     let (mut reader, writer) = channel.split();
+    let node = &daemon.node;
+    let picks = |fault: &Fault| {
+        matches!(fault, Fault::DropWhileWriting { pattern } | Fault::LostAnswer { pattern } | Fault::ShortRead { pattern }
+            if asked.contains(pattern))
+    };
+    let mut once = fault::take_once(node, picks);
+    let life = node.reach.begin();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let gone = Arc::clone(&cancelled);
+    let feeder = Feeder { sender: Some(sender), life: Arc::clone(&life), held: Vec::new() };
+    let halved = if matches!(once, Some(Fault::DropWhileWriting { .. })) {
+        once = None;
+        life.drop_at_change(&cut);
+        Some(Arc::clone(&cut))
+    } else {
+        None
+    };
     let feeder = tokio::spawn(async move {
-        let mut sender = Some(sender);
+        let mut feeder = feeder;
         while let Some(message) = reader.wait().await {
             match message {
-                ChannelMsg::Data { data } => {
-                    if let Some(sender) = &sender {
-                        // A command that has ended reads no more.
-                        let _ = sender.send(data.to_vec());
+                ChannelMsg::Data { data } if halved.is_some() => feeder.held.extend_from_slice(&data),
+                ChannelMsg::Data { data } => feeder.feed(&data),
+                ChannelMsg::Eof => match &halved {
+                    Some(cut) if !feeder.held.is_empty() => {
+                        feeder.feed_half();
+                        cut.notify_one();
                     }
-                }
-                ChannelMsg::Eof => sender = None,
+                    _ => feeder.sender = None,
+                },
                 ChannelMsg::Close => break,
                 _ => {}
             }
         }
-        gone.store(true, Ordering::Relaxed);
+        feeder.life.desert();
     });
-    let faults = lock(&daemon.node.faults).clone();
+    let faults = lock(&node.faults).clone();
     let mut failure = None;
     for fault in faults {
         match fault {
-            Fault::Hang => std::future::pending::<()>().await,
-            Fault::DropConnection { pattern } if line.contains(&pattern) => {
+            Fault::Hang => {
+                // It ends with its client.
+                let _ = feeder.await;
+                return;
+            }
+            Fault::DropConnection { pattern } if asked.contains(&pattern) => {
                 cut.notify_one();
                 return;
             }
-            Fault::CommandFails { pattern, status, stderr } if line.contains(&pattern) => {
+            Fault::CommandFails { pattern, status, stderr } if asked.contains(&pattern) => {
                 failure = Some(Ended { status, stdout: Vec::new(), stderr: stderr.into_bytes() });
             }
             _ => {}
@@ -249,13 +283,20 @@ async fn run(daemon: Daemon, cut: Arc<Notify>, channel: Channel<Msg>, line: Stri
         Some(failure)
     } else {
         let execution = move || {
-            let process = Process::login(&daemon.world, &daemon.node, cancelled);
-            process.run_login(&line, Source::wire(receiver))
+            let process = Process::login(&daemon.world, &daemon.node, life);
+            process.run_login(&asked, Source::wire(receiver))
         };
         tokio::task::spawn_blocking(execution).await.ok().flatten()
     };
+    if let Some(Fault::LostAnswer { .. }) = once {
+        cut.notify_one();
+        return;
+    }
     // A client that is gone hears no answer.
-    if let Some(ended) = ended {
+    if let Some(mut ended) = ended {
+        if let Some(Fault::ShortRead { .. }) = once {
+            ended.stdout.truncate(ended.stdout.len() / 2);
+        }
         let _ = writer.data(&ended.stdout[..]).await;
         let _ = writer.extended_data(1, &ended.stderr[..]).await;
         let _ = writer.exit_status(u32::try_from(ended.status).unwrap_or(255)).await;
@@ -263,4 +304,28 @@ async fn run(daemon: Daemon, cut: Arc<Notify>, channel: Channel<Msg>, line: Stri
     let _ = writer.eof().await;
     let _ = writer.close().await;
     feeder.abort();
+}
+
+/// What brings a command its standard input.
+struct Feeder {
+    sender: Option<std::sync::mpsc::Sender<Vec<u8>>>,
+    life: Arc<Life>,
+    /// What is kept until all has arrived, so that half of it can be given.
+    held: Vec<u8>,
+}
+
+impl Feeder {
+    fn feed(&self, bytes: &[u8]) {
+        if let Some(sender) = &self.sender {
+            // A command that has ended reads no more.
+            let _ = sender.send(bytes.to_vec());
+        }
+    }
+
+    fn feed_half(&mut self) {
+        let half = self.held.len() / 2;
+        self.feed(self.held.get(..half).unwrap_or_default());
+        self.life.desert();
+        self.sender = None;
+    }
 }

@@ -81,7 +81,7 @@ pub(crate) const NAMESPACE: &str = "kube-system";
 const LARGEST_DATA: usize = 1024 * 1024;
 
 /// The stored objects.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
     revision: u64,
     objects: BTreeMap<(StoredKind, String), Value>,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::sim::boundary::Turn;
+
 use super::{Errno, FileId, Files, Inode, Kind, Links, Medium, Owner, Permission, normal};
 
 /// How a file is opened for writing.
@@ -28,6 +30,26 @@ pub(crate) struct Attributes {
 impl Files {
     fn note(&self, verb: &str, path: &str) {
         self.log.push(&self.node, format!("{verb} {}", normal(path)));
+    }
+
+    /// Asks whether a change happens that would be the next effect.
+    fn announce(&self) -> Result<(), Errno> {
+        let Some(life) = &self.life else {
+            // What the node does by itself does not depend on a client.
+            self.log.announce();
+            return Ok(());
+        };
+        if life.has_ended() {
+            return Err(Errno::Io);
+        }
+        life.change();
+        match self.log.announce() {
+            Turn::Happens => Ok(()),
+            Turn::Ends => {
+                life.end();
+                Err(Errno::Io)
+            }
+        }
     }
 
     fn changeable(&self) -> Result<(), Errno> {
@@ -76,6 +98,7 @@ impl Files {
         }
         self.growable()?;
         self.has_space_at(path)?;
+        self.announce()?;
         let id = FileId(self.next);
         self.next += 1;
         let inode = Inode { kind, mode, owner: who, modified: self.clock.now(), links: 1 };
@@ -109,6 +132,7 @@ impl Files {
         self.changeable()?;
         self.has_space_at(path)?;
         self.allowed(who, id, Permission::Write)?;
+        self.announce()?;
         if how == WriteMode::Truncate {
             let now = self.clock.now();
             let inode = self.inode_mut(id)?;
@@ -164,6 +188,7 @@ impl Files {
         if self.entries(folder)?.contains_key(&name) {
             return Err(Errno::Exists);
         }
+        self.announce()?;
         self.entries_mut(folder)?.insert(name, id);
         self.inode_mut(id)?.links += 1;
         self.note("link", path);
@@ -187,6 +212,7 @@ impl Files {
             return Err(Errno::IsDirectory);
         }
         let (folder, name) = self.folder_for_change(who, path)?;
+        self.announce()?;
         self.entries_mut(folder)?.remove(&name);
         self.release(id);
         self.note("remove", path);
@@ -200,6 +226,7 @@ impl Files {
             return Err(Errno::NotEmpty);
         }
         let (folder, name) = self.folder_for_change(who, path)?;
+        self.announce()?;
         self.entries_mut(folder)?.remove(&name);
         self.inodes.remove(&id);
         self.note("remove folder", path);
@@ -225,8 +252,12 @@ impl Files {
                 (Kind::Directory(entries), true) if !entries.is_empty() => return Err(Errno::NotEmpty),
                 (Kind::Directory(_), false) => return Err(Errno::IsDirectory),
                 (Kind::File(_) | Kind::Link(_), true) => return Err(Errno::NotDirectory),
-                _ => self.release(replaced),
+                _ => {}
             }
+        }
+        self.announce()?;
+        if let Some(replaced) = replaced {
+            self.release(replaced);
         }
         self.entries_mut(old_folder)?.remove(&old_name);
         self.entries_mut(new_folder)?.insert(new_name, id);
@@ -243,9 +274,9 @@ impl Files {
 
     /// Changes a mode.
     pub(crate) fn set_mode(&mut self, who: Owner, path: &str, mode: u32) -> Result<(), Errno> {
-        let inode = self.owned(who, path)?;
-        if inode.mode != mode {
-            inode.mode = mode;
+        if self.owned(who, path)?.mode != mode {
+            self.announce()?;
+            self.owned(who, path)?.mode = mode;
             self.note(&format!("set mode {mode:o} of"), path);
         }
         Ok(())
@@ -260,7 +291,8 @@ impl Files {
         if !who.is_root() {
             return Err(Errno::NotPermitted);
         }
-        inode.owner = owner;
+        self.announce()?;
+        self.owned(who, path)?.owner = owner;
         self.note(&format!("set owner {}:{} of", owner.uid, owner.gid), path);
         Ok(())
     }
@@ -269,6 +301,15 @@ impl Files {
     pub(crate) fn set_modified(&mut self, who: Owner, path: &str, modified: Timestamp) -> Result<(), Errno> {
         self.owned(who, path)?.modified = modified;
         Ok(())
+    }
+
+    /// Makes the second half of a file zeros; nothing but its content changes, and nobody made it.
+    pub(crate) fn damage(&mut self, path: &str) {
+        let Ok(id) = self.resolve(Owner::ROOT, path, Links::Follow) else { return };
+        if let Some(Inode { kind: Kind::File(content), .. }) = self.inodes.get_mut(&id) {
+            let half = content.len() / 2;
+            content.iter_mut().skip(half).for_each(|byte| *byte = 0);
+        }
     }
 
     /// Writes a whole file with its attributes, and the folders above it, on behalf of root.

@@ -238,12 +238,18 @@ fn number(block: &[u8], begin: usize, length: usize) -> u64 {
     u64::from_str_radix(text(block, begin, length).trim(), 8).unwrap_or(0)
 }
 
-fn members(archive: &[u8]) -> Result<Vec<Member<'_>>, String> {
-    let mut members = Vec::new();
+/// Returns the members of an archive, and what is wrong with what follows them.
+fn members(archive: &[u8]) -> (Vec<Member<'_>>, Option<String>) {
+    let mut found = Vec::new();
+    let wrong = read_members(archive, &mut found).err();
+    (found, wrong)
+}
+
+fn read_members<'a>(archive: &'a [u8], members: &mut Vec<Member<'a>>) -> Result<(), String> {
     let mut rest = archive;
     while let Some((block, after)) = rest.split_at_checked(BLOCK) {
         if block.iter().all(|byte| *byte == 0) {
-            return Ok(members);
+            return Ok(());
         }
         if !text(block, 257, 6).starts_with("ustar") {
             return Err("This does not look like a tar archive".to_owned());
@@ -266,10 +272,7 @@ fn members(archive: &[u8]) -> Result<Vec<Member<'_>>, String> {
 
 fn read(process: &mut Process, request: &Request) -> i32 {
     let Some(archive) = input(process, "tar", &request.file) else { return 2 };
-    let members = match members(&archive) {
-        Ok(members) => members,
-        Err(message) => return process.fail(2, &format!("tar: {message}")),
-    };
+    let (members, wrong) = members(&archive);
     let mut status = 0;
     let mut folders = Vec::new();
     for member in members {
@@ -304,7 +307,10 @@ fn read(process: &mut Process, request: &Request) -> i32 {
             status = process.fail(2, &format!("tar: {path}: Cannot change mode: {error}"));
         }
     }
-    status
+    match wrong {
+        Some(message) => process.fail(2, &format!("tar: {message}")),
+        None => status,
+    }
 }
 
 fn extract(process: &Process, request: &Request, member: &Member<'_>, path: &str) -> Result<(), Errno> {

@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 use super::{Program, arguments, find};
+use crate::sim::Fault;
+use crate::sim::clock::lock;
 use crate::sim::files::{Links, Owner, Permission, Type};
 use crate::sim::machine::Privilege;
 use crate::sim::shell::{Process, Unwind};
@@ -63,7 +65,8 @@ pub(super) fn sudo(process: &mut Process, arguments: &[String]) -> Result<i32, U
             return Ok(process.fail(2, &format!("sudo: option {option} is not simulated")));
         }
     }
-    if !process.who.is_root() && process.node.login.privilege != Privilege::Sudo {
+    let denied = lock(&process.node.faults).contains(&Fault::PermissionDenied);
+    if !process.who.is_root() && (denied || process.node.login.privilege != Privilege::Sudo) {
         return Ok(process.fail(1, "sudo: a password is required"));
     }
     let mut child = process.child(Owner::ROOT, &[]);

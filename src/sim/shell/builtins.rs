@@ -145,8 +145,9 @@ impl Process {
             match (signal.as_str(), action.as_str()) {
                 ("EXIT" | "0", "-") => self.trap = None,
                 ("EXIT" | "0", action) => self.trap = Some(action.to_owned()),
-                // No signal ever comes.
-                ("INT" | "TERM" | "HUP" | "QUIT" | "PIPE" | "1" | "2" | "3" | "13" | "15", _) => {}
+                ("PIPE" | "13", action) => self.ignores_pipe = action.is_empty(),
+                // No other signal ever comes.
+                ("INT" | "TERM" | "HUP" | "QUIT" | "1" | "2" | "3" | "15", _) => {}
                 (signal, _) => return self.fail(1, &format!("sh: 1: trap: {signal}: bad trap")),
             }
         }

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Command, Sink, Source, parse};
+use crate::sim::boundary::Turn;
 use crate::sim::clock::lock;
-use crate::sim::files::{Files, Owner, join};
+use crate::sim::files::{Errno, Files, Owner, join};
+use crate::sim::life::Life;
 use crate::sim::machine::{SimNode, World};
 
 /// Why a script stops before its end.
@@ -81,15 +82,19 @@ pub(crate) struct Process {
     /// How many conditions surround the running command: `set -e` does not act there.
     pub(super) conditions: u32,
     pub(super) write_failed: bool,
+    /// Whether what was written last found no reader.
+    pub(super) pipe_broken: bool,
+    /// Whether `trap '' PIPE` stands.
+    pub(super) ignores_pipe: bool,
     pub(super) number: u32,
     slept: Rc<Cell<Duration>>,
     steps: Rc<Cell<u64>>,
-    cancelled: Arc<AtomicBool>,
+    life: Arc<Life>,
 }
 
 impl Process {
     /// Returns the shell of a login.
-    pub(crate) fn login(world: &Arc<World>, node: &Arc<SimNode>, cancelled: Arc<AtomicBool>) -> Self {
+    pub(crate) fn login(world: &Arc<World>, node: &Arc<SimNode>, life: Arc<Life>) -> Self {
         let home =
             if node.login.who.is_root() { "/root".to_owned() } else { format!("/home/{}", node.login.name) };
         let mut process = Self {
@@ -100,7 +105,7 @@ impl Process {
             folder: home.clone(),
             umask: 0o022,
             stdin: Source::default(),
-            sinks: BTreeMap::from([(1, Sink::buffer()), (2, Sink::buffer())]),
+            sinks: BTreeMap::from([(1, Sink::wire(&life)), (2, Sink::wire(&life))]),
             variables: BTreeMap::new(),
             functions: BTreeMap::new(),
             name: "sh".to_owned(),
@@ -110,10 +115,12 @@ impl Process {
             status: 0,
             conditions: 0,
             write_failed: false,
+            pipe_broken: false,
+            ignores_pipe: false,
             number: world.next_process(),
             slept: Rc::default(),
             steps: Rc::new(Cell::new(STEP_LIMIT)),
-            cancelled,
+            life,
         };
         for (name, value) in
             [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", &home), ("USER", &node.login.name)]
@@ -189,7 +196,7 @@ impl Process {
 
     /// Counts a command; the error says that there were too many, or that the client is gone.
     pub(super) fn step(&mut self) -> Result<(), Unwind> {
-        if self.cancelled.load(Ordering::Relaxed) {
+        if self.life.has_ended() {
             return Err(Unwind::Killed);
         }
         let left = self.steps.get().saturating_sub(1);
@@ -217,6 +224,23 @@ impl Process {
         self.variables.insert(name.to_owned(), Variable { value: value.to_owned(), exported: Switch::On });
     }
 
+    /// Asks whether something happens that is the next effect, and is no change of a file.
+    pub(crate) fn announce(&self) -> Result<(), Unwind> {
+        self.life.change();
+        match self.world.log.announce() {
+            Turn::Happens => Ok(()),
+            Turn::Ends => {
+                self.life.end();
+                Err(Unwind::Killed)
+            }
+        }
+    }
+
+    /// Lets it write where there is always a reader, whatever becomes of the client.
+    pub(crate) fn detach(&mut self) {
+        self.sinks.values_mut().for_each(Sink::detach);
+    }
+
     /// Returns where a descriptor leads.
     pub(crate) fn sink(&self, descriptor: usize) -> Sink {
         self.sinks.get(&descriptor).cloned().unwrap_or(Sink::Null)
@@ -229,9 +253,9 @@ impl Process {
 
     /// Writes to stdout.
     pub(crate) fn put(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Err(error) = self.sink(1).write(bytes.as_ref())
-            && !self.write_failed
-        {
+        let Err(error) = self.sink(1).write(bytes.as_ref()) else { return };
+        self.pipe_broken |= error == Errno::Pipe;
+        if !self.write_failed {
             self.write_failed = true;
             self.complain(&format!("write error: {error}"));
         }
@@ -245,7 +269,8 @@ impl Process {
     /// Writes a line to stderr.
     pub(crate) fn complain(&mut self, message: &str) {
         // A message that cannot be written has nobody to be told to.
-        let _ = self.sink(2).write(format!("{message}\n").as_bytes());
+        let written = self.sink(2).write(format!("{message}\n").as_bytes());
+        self.pipe_broken |= written == Err(Errno::Pipe);
     }
 
     /// Writes a line to stderr and returns a status for it.
@@ -267,7 +292,13 @@ impl Process {
     pub(crate) fn files<T>(&self, action: impl FnOnce(&mut Files) -> T) -> T {
         let (world, node) = (&self.world, &self.node);
         let before = world.log.count();
-        let result = action(&mut lock(&node.machine).files);
+        let result = {
+            let files = &mut lock(&node.machine).files;
+            files.life = Some(Arc::clone(&self.life));
+            let result = action(files);
+            files.life = None;
+            result
+        };
         let in_place = |description: &str| description.contains("/etc/kubernetes/ssl/");
         world.log.judge(&node.name, (before, in_place), || world.serving());
         result

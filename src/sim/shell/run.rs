@@ -254,7 +254,12 @@ impl Process {
             Some(result) => result?,
             None => self.execute(arguments)?,
         };
-        Ok(if std::mem::take(&mut self.write_failed) && status == 0 { 1 } else { status })
+        let status = if std::mem::take(&mut self.write_failed) && status == 0 { 1 } else { status };
+        if !std::mem::take(&mut self.pipe_broken) || self.ignores_pipe {
+            return Ok(status);
+        }
+        // SIGPIPE ends who writes: the shell itself, or the program that it waits for.
+        if matches!(name.as_str(), "echo" | "printf") { Err(Unwind::Killed) } else { Ok(141) }
     }
 
     /// Runs a program.

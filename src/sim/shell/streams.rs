@@ -8,6 +8,7 @@ use std::sync::mpsc::Receiver;
 
 use crate::sim::clock::lock;
 use crate::sim::files::{Errno, FileId};
+use crate::sim::life::Life;
 use crate::sim::machine::SimNode;
 
 /// Bytes that are there, and those that may still come over the wire.
@@ -81,6 +82,8 @@ impl Source {
 pub(crate) enum Sink {
     /// What a pipe, a substitution or the client will read.
     Buffer(Rc<RefCell<Vec<u8>>>),
+    /// What the client reads while it is there.
+    Wire(Rc<RefCell<Vec<u8>>>, Arc<Life>),
     /// A file that a redirection opened.
     File(Arc<SimNode>, FileId),
     /// `/dev/null`.
@@ -93,10 +96,23 @@ impl Sink {
         Self::Buffer(Rc::default())
     }
 
+    /// Returns an empty buffer for a client.
+    pub(crate) fn wire(life: &Arc<Life>) -> Self {
+        Self::Wire(Rc::default(), Arc::clone(life))
+    }
+
+    /// Makes a client's buffer one that is always read.
+    pub(crate) fn detach(&mut self) {
+        if let Self::Wire(buffer, _) = self {
+            *self = Self::Buffer(Rc::clone(buffer));
+        }
+    }
+
     /// Writes bytes.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
         match self {
-            Self::Buffer(buffer) => {
+            Self::Wire(_, life) if life.is_deserted() => Err(Errno::Pipe),
+            Self::Buffer(buffer) | Self::Wire(buffer, _) => {
                 buffer.borrow_mut().extend_from_slice(bytes);
                 Ok(())
             }
@@ -108,7 +124,7 @@ impl Sink {
     /// Takes what a buffer holds.
     pub(crate) fn take(&self) -> Vec<u8> {
         match self {
-            Self::Buffer(buffer) => buffer.take(),
+            Self::Buffer(buffer) | Self::Wire(buffer, _) => buffer.take(),
             Self::File(..) | Self::Null => Vec::new(),
         }
     }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -34,6 +33,7 @@ fn node(privilege: Privilege) -> (Arc<World>, Arc<SimNode>) {
         etcd_owner: None,
         machine: Mutex::new(Machine { files, containers: Vec::new() }),
         faults: Mutex::default(),
+        reach: crate::sim::reach::Reach::default(),
     });
     let pair = Pair { certificate: String::new(), key: String::new() };
     (Arc::new(World::new(clock, log, vec![Arc::clone(&node)], pair, "v1.11.6-rancher1-1".to_owned())), node)
@@ -41,7 +41,7 @@ fn node(privilege: Privilege) -> (Arc<World>, Arc<SimNode>) {
 
 fn simulated(script: &str, stdin: &str) -> Ended {
     let (world, node) = node(Privilege::Plain);
-    let mut process = Process::login(&world, &node, Arc::new(AtomicBool::new(false)));
+    let mut process = Process::login(&world, &node, Arc::default());
     "/work".clone_into(&mut process.folder);
     process.run_login(script, Source::of(stdin.as_bytes().to_vec())).unwrap()
 }
@@ -250,7 +250,7 @@ fn a_user_who_is_not_root_cannot_read_the_files_of_root() {
         crate::sim::files::Attributes { mode: 0o600, owner: Owner::ROOT, modified: Timestamp::UNIX_EPOCH };
     lock(&node.machine).files.install("/etc/secret", b"key\n", attributes).unwrap();
     let run = |script: &str| {
-        let process = Process::login(&world, &node, Arc::new(AtomicBool::new(false)));
+        let process = Process::login(&world, &node, Arc::default());
         process.run_login(script, Source::default()).unwrap()
     };
     let read = run("cat /etc/secret");
@@ -271,7 +271,7 @@ fn owner_and_time_survive_what_root_copies_and_moves() {
     };
     lock(&node.machine).files.install("/ssl/a.pem", b"old\n", attributes).unwrap();
     let run = |script: &str, stdin: &[u8]| {
-        let process = Process::login(&world, &node, Arc::new(AtomicBool::new(false)));
+        let process = Process::login(&world, &node, Arc::default());
         let ended = process.run_login(script, Source::of(stdin.to_vec())).unwrap();
         assert_eq!((ended.status, ended.stderr), (0, Vec::new()), "{script}");
         ended.stdout
@@ -292,7 +292,7 @@ fn owner_and_time_survive_what_root_copies_and_moves() {
 #[test]
 fn an_endless_loop_ends() {
     let (world, node) = node(Privilege::Root);
-    let process = Process::login(&world, &node, Arc::new(AtomicBool::new(false)));
+    let process = Process::login(&world, &node, Arc::default());
     assert_eq!(process.run_login("while :; do :; done", Source::default()), None);
 }
 
