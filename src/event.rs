@@ -47,6 +47,11 @@ pub enum EventKind {
         /// The nodes that hold it.
         nodes: Vec<NodeName>,
     },
+    /// The lock is not this run's any more: running steps end, no more begin.
+    LockLost {
+        /// Who has it, or why its lease has ended.
+        reason: String,
+    },
     /// The lock was given back.
     LockReleased {
         /// The nodes that held it.

@@ -5,6 +5,7 @@
 
 mod files;
 mod issuance;
+mod lease;
 mod lock;
 mod prove;
 mod recorder;
@@ -34,10 +35,12 @@ use crate::pki::KeyPair;
 use crate::plan::{Plan, Stage, StageName, Step};
 use crate::rancher;
 use issuance::Issuance;
+use lease::Lease;
 use prove::NodeList;
 use step::Peers;
 
-pub use lock::{LockError, release as release_lock, take as take_lock};
+pub use lease::LeaseTimes;
+pub use lock::{Claim, LockError, release as release_lock, take as take_lock};
 pub use recorder::Recorder;
 
 /// What the operator can say while a run goes on; the face hears it.
@@ -52,8 +55,7 @@ impl Operator {
     /// Finishes running steps and starts no more (the first Ctrl-C).
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
-        self.cancellation.notify_waiters();
-        self.look_now.notify_waiters();
+        self.wake();
     }
 
     /// Says that the rotation was made by hand: it is looked for at once.
@@ -64,6 +66,12 @@ impl Operator {
     /// Returns whether the run is to end.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Has whoever waits look at once whether the run still goes on.
+    fn wake(&self) {
+        self.cancellation.notify_waiters();
+        self.look_now.notify_waiters();
     }
 
     /// Waits for a time, or until the operator says something.
@@ -104,6 +112,8 @@ pub struct Run {
     pub parallel: usize,
     /// What the operator says.
     pub operator: Arc<Operator>,
+    /// How the lock is kept.
+    pub lease: LeaseTimes,
 }
 
 /// Rancher, and the cluster in it.
@@ -128,6 +138,8 @@ struct Execution<'a> {
     peers: Peers,
     /// What the API said last about the nodes.
     node_list: NodeList,
+    /// Whether the lock is still this run's.
+    lease: Lease,
     /// Set when a step has failed: what has not begun does not begin any more.
     failed: AtomicBool,
 }
@@ -170,6 +182,7 @@ pub async fn execute(
         issuance: Issuance::begin(&run.plan),
         peers: Peers::default(),
         node_list: NodeList::default(),
+        lease: Lease::new(run.lease, &run.plan.lock_nodes, run.clock.now()),
         failed: AtomicBool::new(false),
     };
     recorder.record(EventKind::RunStarted {
@@ -179,7 +192,10 @@ pub async fn execute(
         stages: StageOutline::of(&run.plan),
     })?;
     recorder.record(EventKind::LockTaken { nodes: run.plan.lock_nodes.clone() })?;
-    let result = execution.run_stages().await;
+    let result = tokio::select! {
+        result = execution.run_stages() => result,
+        never = execution.keep_lease() => match never {},
+    };
     execution.peers.close().await;
     let kept = lock::release(&run.gatherer, &run.facts, &run.plan.lock_nodes, &run.holder).await;
     result?;
@@ -247,7 +263,8 @@ impl Execution<'_> {
                 node: node.cloned(),
                 outcome,
             };
-            if let Some(reason) = own_failure.clone().or_else(|| self.why_not_run()) {
+            let lost = self.lost_lease().await.map(lock_lost);
+            if let Some(reason) = own_failure.clone().or(lost).or_else(|| self.why_not_run()) {
                 self.recorder.record(finished(Outcome::NotRun { reason }))?;
                 continue;
             }
@@ -273,11 +290,19 @@ impl Execution<'_> {
 
     /// Returns why a step does not begin any more.
     fn why_not_run(&self) -> Option<String> {
-        if self.run.operator.is_cancelled() {
-            return Some("the operator stopped the run".to_owned());
+        if let Some(reason) = self.why_waits_end() {
+            return Some(reason);
         }
         let failed = self.failed.load(Ordering::SeqCst);
         failed.then(|| "a step on another node or of an earlier stage failed".to_owned())
+    }
+
+    /// Returns why a step does not wait any longer for what others do.
+    fn why_waits_end(&self) -> Option<String> {
+        if self.run.operator.is_cancelled() {
+            return Some("the operator stopped the run".to_owned());
+        }
+        self.lease.lost().map(lock_lost)
     }
 
     fn is_stopping(&self) -> bool {
@@ -298,6 +323,11 @@ impl Execution<'_> {
         self.recorder.record(EventKind::RunFinished { run, outcome, done, failed, not_run, exit_status })?;
         Ok(self.recorder.state())
     }
+}
+
+/// Returns why a step ends or does not begin that has lost the lock.
+fn lock_lost(reason: &str) -> String {
+    format!("the lock was lost: {reason}")
 }
 
 /// Says what is wrong with an API server, asked by an administrator.

@@ -5,10 +5,9 @@
 mod assess;
 mod bastion;
 mod bundle;
+mod lock;
 pub mod probe;
 mod sans;
-
-use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,7 @@ pub use assess::{
 };
 pub use bastion::{BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
+pub use lock::{LEASE, Lease, Lock, LockHolder};
 
 /// What was seen of a whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,8 +131,8 @@ pub struct Observation {
     pub service_account_key_file: Option<String>,
     /// The last line about the connection in the log of the Rancher agent.
     pub agent_log: Option<String>,
-    /// The lock of a run, as it was written.
-    pub lock: Option<LockHolder>,
+    /// The lock of a run, and how long ago it was renewed.
+    pub lock: Option<Lock>,
 }
 
 impl Observation {
@@ -322,23 +322,4 @@ pub struct Health {
     pub healthy: Option<bool>,
     /// What was asked and what came back.
     pub detail: String,
-}
-
-/// Who holds the lock of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockHolder {
-    /// The run that took it.
-    pub run: String,
-    /// User and host of the bastion.
-    pub owner: String,
-    /// The process on the bastion.
-    pub pid: u32,
-    /// Since when.
-    pub since: String,
-}
-
-impl fmt::Display for LockHolder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "run {} of {} (process {})", self.run, self.owner, self.pid)
-    }
 }

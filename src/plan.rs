@@ -36,8 +36,8 @@ pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertif
 pub use checker::check;
 pub use planner::plan;
 pub use policy::{
-    AfterDirect, CustomCertificates, Direct, KubeletServing, Policy, RancherNodeState, RancherTarget,
-    Renewal, is_active,
+    AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
+    RancherTarget, Renewal, is_active,
 };
 
 /// The version of the saved form.
@@ -128,6 +128,9 @@ pub struct Plan {
     pub not_handled: Vec<NotHandled>,
     /// The nodes on which the run takes its lock.
     pub lock_nodes: Vec<NodeName>,
+    /// Whether these must be most of the controlplane nodes.
+    #[serde(default)]
+    pub majority: Majority,
     /// How long it will take, at least and at most.
     pub expected_seconds: (u64, u64),
 }

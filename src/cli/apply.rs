@@ -9,7 +9,7 @@ use super::plan::{Planned, make, show};
 use super::settings::Settings;
 use super::terminal::{Drawing, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
-use crate::execute::{LockError, Operator, Run, execute, release_lock, take_lock};
+use crate::execute::{Claim, LeaseTimes, LockError, Operator, Run, execute, release_lock, take_lock};
 use crate::facts::LockHolder;
 use crate::facts::probe::KeyReading;
 use crate::inventory::NodeName;
@@ -116,7 +116,8 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
         pid: std::process::id(),
         since: started_at.to_string(),
     };
-    take_lock(&gatherer, &facts, &plan.lock_nodes, &holder, break_lock.as_deref()).await.map_err(refused)?;
+    let claim = break_lock.as_deref().map_or(Claim::Fresh, Claim::Breaks);
+    take_lock(&gatherer, &facts, &plan, &holder, claim).await.map_err(refused)?;
 
     let folder = cluster.run(&name);
     let result = match Journal::create(&folder, &plan) {
@@ -131,6 +132,7 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
                 clock: settings.clock,
                 parallel: settings.common.parallel,
                 operator: Arc::clone(&operator),
+                lease: LeaseTimes::default(),
             };
             let state = watch(settings, terminal, &run, journal, &operator).await;
             state.map(|state| (state, run.plan))
@@ -276,6 +278,6 @@ impl View {
 /// Returns the refusal of a lock.
 fn refused(error: LockError) -> Failure {
     let hint = error.hint();
-    let status = if matches!(error, LockError::Held { .. }) { REFUSED } else { FAILED };
+    let status = if error.is_refusal() { REFUSED } else { FAILED };
     Failure::new(status, error).hint(hint)
 }

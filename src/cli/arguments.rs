@@ -158,9 +158,12 @@ pub(super) struct PlanOptions {
     /// How long a component may take until it is healthy again after its restart
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     pub(super) health_timeout: Duration,
-    /// Take the lock away from this run, which is certainly dead
+    /// Take the lock away from this run, which is certainly dead; one whose lease still lasts is respected all the same
     #[arg(long, value_name = "RUN")]
     pub(super) break_lock: Option<String>,
+    /// Go on although controlplane or etcd nodes are down: no other run can be at work on them, and they keep what they have
+    #[arg(long)]
+    pub(super) without_majority: bool,
     #[command(flatten)]
     pub(super) direct: DirectOptions,
 }

@@ -19,8 +19,8 @@ use crate::gather::Gatherer;
 use crate::inventory::{MaxUnavailable, Node, Role};
 use crate::journal::{run_name, save_plan};
 use crate::plan::{
-    AfterDirect, CustomCertificates, Direct, HEALTH_TIMEOUT, KubeletServing, Plan, Policy, Procedure,
-    RancherTarget, Renewal, Via, check, plan,
+    AfterDirect, CustomCertificates, Direct, HEALTH_TIMEOUT, KubeletServing, Majority, Plan, Policy,
+    Procedure, RancherTarget, Renewal, Via, check, plan,
 };
 use crate::report::{self, review::Review};
 use crate::workstation::bastion_files;
@@ -87,6 +87,7 @@ fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) ->
         MaxUnavailable::Count(count) => format!("--max-unavailable {count}"),
         MaxUnavailable::Percent(percent) => format!("--max-unavailable {percent}%"),
     }));
+    words.extend(options.without_majority.then(|| "--without-majority".to_owned()));
     if options.health_timeout != HEALTH_TIMEOUT {
         words.push(format!("--health-timeout {}s", options.health_timeout.as_secs()));
     }
@@ -197,7 +198,7 @@ fn lock_to_break(facts: &Facts, part: &str) -> Result<String, Failure> {
     let mut runs: Vec<&str> = facts
         .seen()
         .filter_map(|(_, seen)| seen.lock.as_ref())
-        .map(|holder| holder.run.as_str())
+        .map(|lock| lock.holder.run.as_str())
         .filter(|run| run.contains(part))
         .collect();
     runs.sort_unstable();
@@ -313,6 +314,7 @@ fn policy(
         health_timeout: options.health_timeout,
         direct: None,
         break_lock: None,
+        majority: if options.without_majority { Majority::Waived } else { Majority::Needed },
         now: settings.clock.now(),
     }
 }

@@ -87,7 +87,8 @@ impl RunState {
             EventKind::LockReleased { nodes } => self.locked.retain(|node| !nodes.contains(node)),
             EventKind::StageStarted { .. }
             | EventKind::StageFinished { .. }
-            | EventKind::WaitingForOperator { .. } => {}
+            | EventKind::WaitingForOperator { .. }
+            | EventKind::LockLost { .. } => {}
         }
     }
 

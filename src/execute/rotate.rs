@@ -81,8 +81,8 @@ impl Execution<'_> {
                 return Err(StepError::new(format!("Rancher is not done after {}; its last word: {last}", in_words(timeout)))
                     .hint("Rancher goes on trying by itself; `certroll check` shows what the nodes have. Put right what it complains of, then plan again"));
             }
-            if self.run.operator.is_cancelled() {
-                return Err(StepError::new("the operator stopped the run; Rancher goes on by itself"));
+            if let Some(reason) = self.why_waits_end() {
+                return Err(StepError::new(format!("{reason}; Rancher goes on by itself")));
             }
             self.run.operator.wait_unless_cancelled(RANCHER_INTERVAL).await;
         }
@@ -145,8 +145,8 @@ impl Execution<'_> {
                 return Err(StepError::new(format!("nobody rotated within {}: {reason}", in_words(timeout)))
                     .hint("when it is done, plan and apply again; `--wait 2h` waits longer"));
             }
-            if self.run.operator.is_cancelled() {
-                return Err(StepError::new("the operator stopped the run"));
+            if let Some(reason) = self.why_waits_end() {
+                return Err(StepError::new(reason));
             }
             let message = waits_for.unwrap_or_else(|| "new certificates seen, looking once more".to_owned());
             self.progress(turn, message);

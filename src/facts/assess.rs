@@ -424,9 +424,10 @@ fn machine_findings(observation: &Observation) -> Vec<Finding> {
             "the Rancher agent says that it cannot connect to Rancher",
         ));
     }
-    if let Some(holder) = &observation.lock {
-        let message = format!("{holder} holds the lock since {}", holder.since);
-        findings.push(Finding::info("locked", message));
+    if let Some(lock) = &observation.lock {
+        let finding = Finding::info("locked", lock.to_string());
+        // A live one needs nothing; what a stale one needs is a decision.
+        findings.push(if lock.is_alive() { finding } else { finding.hint(lock.hint()) });
     }
     findings
 }

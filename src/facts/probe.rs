@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Container, Content, File, LockHolder, Observation};
+use super::{Container, Content, File, Lock, Observation};
 use crate::command::{Access, docker_root, quote};
 use crate::inventory::Node;
 use crate::pki::{Certificate, CertificateError, Location, PublicPrefix};
@@ -181,7 +181,7 @@ pub fn read(output: &str, marker: &str, asked_at: Timestamp) -> Result<Observati
             .collect(),
         service_account_key_file: text("service-account-key-file").map(str::to_owned),
         agent_log: text_of(&frames, "agent-log"),
-        lock: lock.map(|frame| lock_holder(frame.text)),
+        lock: lock.map(|frame| Lock::read(frame.text, frame.argument)),
     })
 }
 
@@ -226,7 +226,7 @@ fn text_of(frames: &[Frame<'_>], kind: &str) -> Option<String> {
 }
 
 /// Returns the beginning of a text in one line, for messages.
-fn first_words(text: &str) -> String {
+pub(super) fn first_words(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(200).collect()
 }
@@ -339,14 +339,4 @@ fn etcd_health(frame: &Frame<'_>) -> Option<super::Health> {
     let detail = first_words(verdict.unwrap_or(frame.text));
     let healthy = Some(frame.argument.trim() == "0" && detail.contains("is healthy"));
     Some(super::Health { service: crate::pki::Service::Etcd, healthy, detail })
-}
-
-/// Returns who holds a lock by the text of its file; what cannot be read still is a lock.
-pub fn lock_holder(text: &str) -> LockHolder {
-    serde_json::from_str(text.trim()).unwrap_or_else(|_| LockHolder {
-        run: "unknown".to_owned(),
-        owner: first_words(text),
-        pid: 0,
-        since: "unknown".to_owned(),
-    })
 }

@@ -1,17 +1,16 @@
 use super::Procedure;
 use super::policy::{Policy, RancherTarget};
-use crate::facts::Observation;
+use crate::facts::{Lease, Observation};
 use crate::finding::Finding;
 
-/// Returns the finding about a lock that another run holds, unless it may be broken.
+/// Returns the finding about a lock that another run holds, unless it may be broken: by name, and only when its lease has ended.
 pub(super) fn of_lock(observation: &Observation, policy: &Policy) -> Option<Finding> {
-    let holder = observation.lock.as_ref()?;
-    if policy.break_lock.as_ref() == Some(&holder.run) {
-        return None;
+    let lock = observation.lock.as_ref()?;
+    let is_named = policy.break_lock.as_ref() == Some(&lock.holder.run);
+    match lock.lease() {
+        Lease::Stale if is_named => None,
+        _ => Some(Finding::error("locked", lock.to_string()).hint(lock.hint())),
     }
-    let message = format!("{holder} holds the lock since {}", holder.since);
-    let hint = format!("wait for it; if it is certainly dead, `--break-lock {}`", holder.run);
-    Some(Finding::error("locked", message).hint(hint))
 }
 
 /// Returns what forbids work on a node.

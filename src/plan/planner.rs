@@ -117,7 +117,11 @@ impl<'a> Draft<'a> {
         }
         for (node, observation) in self.scope() {
             let found = blockers::on_node(observation, self.policy.procedure);
-            let found = found.into_iter().chain(blockers::of_lock(observation, self.policy));
+            self.blockers.extend(found.into_iter().map(|finding| finding.on(&node.name)));
+        }
+        // The lock is taken on every control plane node that was seen, selected or not.
+        for (node, observation) in self.facts.seen().filter(|(node, _)| node.has(Role::ControlPlane)) {
+            let found = blockers::of_lock(observation, self.policy);
             self.blockers.extend(found.map(|finding| finding.on(&node.name)));
         }
     }
@@ -427,6 +431,7 @@ impl<'a> Draft<'a> {
             findings: self.findings,
             not_handled: self.not_handled,
             lock_nodes,
+            majority: self.policy.majority,
             expected_seconds,
         };
         if !plan.has_work() {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Procedure, Via};
 use crate::facts::BastionFiles;
@@ -34,8 +35,21 @@ pub struct Policy {
     pub direct: Option<Direct>,
     /// The run whose lock may be broken.
     pub break_lock: Option<String>,
+    /// Whether most of the control plane must be there.
+    pub majority: Majority,
     /// The time of day.
     pub now: Timestamp,
+}
+
+/// Whether a run needs the lock on most controlplane nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Majority {
+    /// A run on the others could be at work at the same time.
+    #[default]
+    Needed,
+    /// They are down, and the operator knows that no other run is at work (`--without-majority`).
+    Waived,
 }
 
 /// What the operator wants of `--via direct`, and what lies on the bastion.

@@ -42,6 +42,9 @@ pub fn line(event: &Event) -> Option<String> {
             (Place::default(), what)
         }
         EventKind::LockTaken { nodes } => (Place::default(), format!("lock taken on {}", names(nodes))),
+        EventKind::LockLost { reason } => {
+            (Place::default(), format!("the lock was lost, no more steps begin: {reason}"))
+        }
         EventKind::LockReleased { nodes } => {
             (Place::default(), format!("lock given back on {}", names(nodes)))
         }

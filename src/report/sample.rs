@@ -293,6 +293,7 @@ pub(super) fn plan() -> Plan {
             hint: "run `certroll plan restart -n w-5` when it is back".to_owned(),
         }],
         lock_nodes: vec![name("cp-1"), name("cp-2")],
+        majority: crate::plan::Majority::Needed,
         expected_seconds: (150, 700),
     }
 }

@@ -52,6 +52,7 @@ fn policy(golden: &Golden) -> Policy {
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: Some(direct()),
         break_lock: None,
+        majority: certroll::plan::Majority::Needed,
         now: golden.now,
     }
 }

@@ -34,6 +34,7 @@ fn repair_plan(golden: &Golden) -> Plan {
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: None,
         break_lock: None,
+        majority: certroll::plan::Majority::Needed,
         now: golden.now,
     };
     plan(&golden.inventory, &golden.facts(), &policy)

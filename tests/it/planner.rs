@@ -28,6 +28,7 @@ fn policy(golden: &Golden, procedure: Procedure) -> Policy {
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: None,
         break_lock: None,
+        majority: certroll::plan::Majority::Needed,
         now: golden.now,
     }
 }

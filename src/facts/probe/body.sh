@@ -74,7 +74,8 @@ if [ -n "$directory" ]; then
   show kubelet "$prefix/var/lib/kubelet/pki/kubelet.crt"
   show kubelet "$prefix/var/lib/kubelet/pki/kubelet.key"
   if [ -f "$directory/.certroll/lock" ]; then
-    frame lock
+    # The node's time, and when the lease was renewed.
+    frame lock "$(date +%s) $(stat -L -c %Y "$directory/.certroll/lock")"
     cat "$directory/.certroll/lock"
   fi
   if [ -w "$directory" ]; then frame writable yes; else frame writable no; fi

@@ -4,9 +4,6 @@ use certroll::sim::{Fault, Layout};
 
 use super::{KUBERNETES, Rehearsal, name, rancher, rehearse};
 
-const LOCK: &str =
-    r#"{"run":"20261120-101010-beef","owner":"eve@elsewhere","pid":4711,"since":"2026-11-20T10:10:10Z"}"#;
-
 #[test]
 fn questions_without_a_terminal_and_methods_without_a_body_are_refused_before_anything_is_looked_at() {
     rehearse(async {
@@ -54,26 +51,6 @@ fn blockers_stop_an_apply_before_it_touches_a_node() {
         lab.certroll(&["apply", "repair", "--yes"]).await.expect(4).shows(".tmp/kube-ca.pem");
         assert_eq!(lab.effects(), effects);
         assert!(!lab.state().exists(), "a refusal is no run");
-    });
-}
-
-#[test]
-fn the_lock_of_another_run_is_respected_until_it_is_broken_by_name() {
-    rehearse(async {
-        let lab = Rehearsal::start(Layout::LegacyExpired).await;
-        let directory = format!("{KUBERNETES}/.certroll");
-        lab.root("cp-1", &format!("mkdir -p {directory} && printf '%s\\n' '{LOCK}' > {directory}/lock"))
-            .await;
-        let effects = lab.effects();
-        lab.certroll(&["apply", "repair", "--yes"])
-            .await
-            .expect(4)
-            .shows("run 20261120-101010-beef of eve@elsewhere (process 4711) holds the lock")
-            .shows("--break-lock 20261120-101010-beef");
-        lab.certroll(&["apply", "repair", "--yes", "--break-lock", "20261120-101010-dead"]).await.expect(4);
-        assert_eq!(lab.effects(), effects);
-        lab.certroll(&["apply", "repair", "--yes", "--break-lock", "20261120-101010-beef"]).await.expect(0);
-        assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
     });
 }
 

@@ -52,6 +52,7 @@ fn policy(procedure: Procedure, via: Option<Via>, now: &str) -> Policy {
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: None,
         break_lock: None,
+        majority: certroll::plan::Majority::Needed,
         now: time(now),
     }
 }
