@@ -11,6 +11,7 @@ mod failure;
 mod nodes;
 mod plan;
 mod rancher;
+mod rollback;
 mod runs;
 mod selection;
 mod settings;
@@ -61,6 +62,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<u8, Failure> {
         Command::Nodes => nodes::run(&settings, terminal),
         Command::Plan(arguments) => in_runtime(plan::run(&settings, terminal, &arguments)),
         Command::Apply(arguments) => in_runtime(apply::run(&settings, terminal, &arguments)),
+        Command::Rollback(arguments) => in_runtime(rollback::run(&settings, terminal, &arguments)),
         Command::Runs(arguments) => runs::run(&settings, terminal, &arguments),
         Command::Demo(arguments) => in_runtime(demo::run(&settings, terminal, &arguments)),
         Command::Check(arguments) => in_runtime(check::run(&settings, terminal, &arguments)),

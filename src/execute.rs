@@ -10,6 +10,7 @@ mod lock;
 mod prove;
 mod recorder;
 mod restart;
+mod restore;
 mod rotate;
 mod state;
 mod step;

@@ -3,6 +3,7 @@
 //! `gather` collects them; the planner decides by them; `report` shows them. Nothing here looks at anything.
 
 mod assess;
+pub mod backup;
 mod bastion;
 mod bundle;
 mod lock;
@@ -20,7 +21,7 @@ pub use assess::{
     CertificateStatus, Thresholds, assess, certificate_status, differing_authorities, effective_not_after,
     expected_containers, is_disconnected, restart_reason, stale_containers,
 };
-pub use bastion::{BastionFiles, KubeConfigSummary, StateSummary};
+pub use bastion::{BastionCopy, BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
 pub use lock::{LEASE, Lease, Lock, LockHolder};
 

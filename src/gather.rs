@@ -2,6 +2,7 @@
 //!
 //! The face uses it for `check` and `plan`, `execute` to look again. An unreachable node is a fact, never an error.
 
+mod backup;
 mod ports;
 
 pub(crate) use ports::health_of as component_health;

@@ -13,6 +13,7 @@ mod instructions;
 mod planner;
 mod policy;
 mod repair;
+mod restore;
 mod switch;
 
 use std::collections::BTreeMap;
@@ -27,18 +28,19 @@ use crate::inventory::{NodeName, Role};
 use crate::pki::{Fingerprint, Service};
 
 pub use action::{
-    Action, CertificateBefore, FileCopy, Guard, KubeAdminSource, RUN_VARIABLE, TmpFolder, kube_admin_paths,
-    restart as restart_command,
+    Action, CertificateBefore, FileCopy, Guard, Health, KeptState, KubeAdminSource, RUN_VARIABLE, TmpFolder,
+    kube_admin_paths, restart as restart_command,
 };
 pub use basis::{basis, moved, moved_of_node};
 pub use blockers::on_node as node_blockers;
 pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership};
 pub use checker::check;
-pub use planner::plan;
+pub use planner::{Objections, RancherFiles, Undoing, UndoneRun, plan, rollback};
 pub use policy::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
     RancherTarget, Renewal, is_active,
 };
+pub use restore::{Restoration, Saved, not_restored};
 
 /// The version of the saved form.
 pub const PLAN_VERSION: u32 = 1;
@@ -53,6 +55,8 @@ pub enum Procedure {
     Repair,
     /// kubelet and kube-proxy alone, where they need it.
     Restart,
+    /// The way back from a run.
+    Rollback,
 }
 
 impl fmt::Display for Procedure {
@@ -61,6 +65,7 @@ impl fmt::Display for Procedure {
             Self::Rotate => "rotate",
             Self::Repair => "repair",
             Self::Restart => "restart",
+            Self::Rollback => "rollback",
         })
     }
 }
@@ -98,6 +103,9 @@ pub struct Plan {
     pub cluster: String,
     /// What it is to achieve.
     pub procedure: Procedure,
+    /// The run that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
     /// Who makes the new certificates; `None` where none are made.
     pub via: Option<Via>,
     /// The services that were selected; empty for all.

@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use cluster_files::{KubeConfigFile, StateFile, bastion_files};
-pub use replace::{BackupPath, replace_file};
+pub use replace::{BackupPath, bastion_copy, put_back, replace_file, set_aside};
 
 use config_file::ConfigFileError;
 

@@ -53,7 +53,7 @@ pub(super) async fn run(
 }
 
 /// Asks whether the plan may be carried out.
-fn confirm(terminal: &Terminal) -> Result<(), Failure> {
+pub(super) fn confirm(terminal: &Terminal) -> Result<(), Failure> {
     if !terminal.can_ask() {
         let message = "nothing is carried out without a yes, and there is no terminal to ask on";
         return Err(Failure::message(REFUSED, message)
@@ -102,7 +102,11 @@ async fn load(
 }
 
 /// Takes the lock, runs, and gives the lock back whatever came of it.
-async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -> Result<u8, Failure> {
+pub(super) async fn carry_out(
+    settings: &Settings,
+    terminal: &Terminal,
+    planned: Planned,
+) -> Result<u8, Failure> {
     let Planned { break_lock, facts, gatherer, rancher, plan, .. } = planned;
     let started_at = settings.clock.now();
     let Some(kube_ca) = plan.kube_ca.clone() else {

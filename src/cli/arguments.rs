@@ -52,6 +52,8 @@ pub(super) enum Command {
     Plan(PlanArguments),
     /// Plan, show the plan, ask, and carry it out
     Apply(ApplyArguments),
+    /// Take a run back: plan the way back, show it, ask, and carry it out
+    Rollback(RollbackArguments),
     /// List the runs of this cluster, or show one
     Runs(RunsArguments),
     /// Rehearse the whole procedure on a simulated fleet inside this process; with -c, on one in the image of yours
@@ -247,6 +249,35 @@ pub(super) struct ApplyArguments {
     pub(super) yes: bool,
     #[command(flatten)]
     pub(super) rancher: RancherOptions,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[derive(Debug, Clone, Args)]
+pub(super) struct RollbackArguments {
+    /// Any unambiguous part of a run's name [default: the newest that changed something]
+    #[arg(value_name = "RUN")]
+    pub(super) run: Option<String>,
+    /// Go on although certificates of the backup have expired, others have changed files since, or a backup is missing
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Bring the files back that Rancher, rke or the operator wrote in the run, too; Rancher will write its own over them
+    #[arg(long)]
+    pub(super) restore_rancher_files: bool,
+    /// How many workers may be unavailable at a time, instead of upgrade_strategy.max_unavailable_worker
+    #[arg(long, value_name = "N|N%", value_parser = max_unavailable)]
+    pub(super) max_unavailable: Option<MaxUnavailable>,
+    /// How long a component may take until it is healthy again after its restart
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
+    pub(super) health_timeout: Duration,
+    /// Take the lock away from this run, which is certainly dead; one whose lease still lasts is respected all the same
+    #[arg(long, value_name = "RUN")]
+    pub(super) break_lock: Option<String>,
+    /// Go on although controlplane or etcd nodes are down: no other run can be at work on them, and they keep what they have
+    #[arg(long)]
+    pub(super) without_majority: bool,
+    /// Do not ask; never answers for host keys, fingerprints or passwords
+    #[arg(short, long)]
+    pub(super) yes: bool,
 }
 
 #[derive(Debug, Clone, Args)]

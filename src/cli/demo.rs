@@ -147,6 +147,9 @@ impl Rehearsal<'_> {
             Command::Check(check) => Box::pin(super::check::run(&settings, self.terminal, &check)).await,
             Command::Plan(plan) => Box::pin(super::plan::run(&settings, self.terminal, &plan)).await,
             Command::Apply(apply) => Box::pin(super::apply::run(&settings, self.terminal, &apply)).await,
+            Command::Rollback(rollback) => {
+                Box::pin(super::rollback::run(&settings, self.terminal, &rollback)).await
+            }
             Command::Runs(runs) => super::runs::run(&settings, self.terminal, &runs),
             Command::Nodes | Command::Demo(_) => Ok(0),
         }

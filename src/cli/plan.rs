@@ -194,7 +194,7 @@ fn procedure(options: &PlanOptions) -> Procedure {
 }
 
 /// Returns the run whose lock is meant by a part of its name, as every command takes one.
-fn lock_to_break(facts: &Facts, part: &str) -> Result<String, Failure> {
+pub(super) fn lock_to_break(facts: &Facts, part: &str) -> Result<String, Failure> {
     let mut runs: Vec<&str> = facts
         .seen()
         .filter_map(|(_, seen)| seen.lock.as_ref())

@@ -154,7 +154,7 @@ impl Execution<'_> {
     }
 
     /// Reads files of another node, as root, over its own connection.
-    async fn fetch(&self, from: &NodeName, paths: &[&str]) -> Result<Vec<Parcel>, StepError> {
+    pub(super) async fn fetch(&self, from: &NodeName, paths: &[&str]) -> Result<Vec<Parcel>, StepError> {
         let source = self.run.gatherer.inventory().node(from);
         let planned = self.run.facts.node(from).and_then(|node| node.observation());
         let (Some(node), Some(planned)) = (source, planned) else {

@@ -125,7 +125,14 @@ impl Execution<'_> {
     }
 
     /// Keeps what an object held in the run's folder on the node, and reads it back: it is overwritten next.
-    async fn keep(&self, peer: &Peer<'_>, file_name: &str, content: &[u8]) -> Result<(), StepError> {
+    ///
+    /// What the run has kept first stays: when it comes by again, the object may hold what it wrote itself.
+    pub(super) async fn keep(
+        &self,
+        peer: &Peer<'_>,
+        file_name: &str,
+        content: &[u8],
+    ) -> Result<(), StepError> {
         let directory = quote(&peer.planned.kubernetes_directory);
         let file_name = quote(file_name);
         let script = format!(
@@ -133,6 +140,7 @@ impl Execution<'_> {
              set -eu\numask 077\n\
              mkdir -p {directory}/.certroll/\"${RUN_VARIABLE}\"\n\
              cd {directory}/.certroll/\"${RUN_VARIABLE}\"\n\
+             [ ! -e {file_name} ] || exit 0\n\
              cat >{file_name}.new\n\
              mv -f {file_name}.new {file_name}\n\
              sync\n\
@@ -148,7 +156,7 @@ impl Execution<'_> {
         if !output.succeeded() {
             return Err(StepError::new(format!("the old state could not be kept: {}", output.stderr_text())));
         }
-        if output.stdout.as_slice() != content {
+        if !output.stdout.is_empty() && output.stdout.as_slice() != content {
             return Err(StepError::new("the old state was kept, but another content is read back")
                 .hint("is the disk full or failing? nothing was written into the API"));
         }
@@ -196,7 +204,7 @@ impl Execution<'_> {
 }
 
 /// Returns an error about a file of the bastion as that of a step.
-fn on_bastion(error: &WorkstationError) -> StepError {
+pub(super) fn on_bastion(error: &WorkstationError) -> StepError {
     let hint = error.hint();
     StepError::new(super::chain(error)).hint(hint)
 }

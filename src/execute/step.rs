@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::restore::Return;
 use super::switch::Change;
 use super::{Execution, StepError};
 use crate::command::{Command, Output};
@@ -111,6 +112,12 @@ impl Execution<'_> {
             Action::UpdateKubeConfig { path, server } => {
                 return Box::pin(self.update_kube_config(path, server)).await;
             }
+            Action::RestoreClusterState { nodes, run, kept, names } => {
+                return Box::pin(self.restore_cluster_state(turn, nodes, (run, kept), names)).await;
+            }
+            Action::RestoreBastionFile { path, copy } => {
+                return self.restore_bastion_file(path, copy.as_deref());
+            }
             _ => {}
         }
         let inventory = self.run.gatherer.inventory();
@@ -154,12 +161,21 @@ impl Execution<'_> {
             Action::Switch { retired, containers, gate, timeout, .. } => {
                 self.switch(place, &Change { retired, containers, gate, timeout: *timeout }).await
             }
+            Action::Restore { wanted, containers, gate, health, timeout } => {
+                let change = Change { retired: &wanted.retired, containers, gate, timeout: *timeout };
+                self.restore(place, &Return { wanted, change, health: *health }).await
+            }
+            Action::VerifyRestored { wanted, containers, health, timeout } => {
+                self.verify_restored(place, wanted, containers, (*health, *timeout)).await
+            }
             Action::Prove { names, timeout } => self.prove(place, names, *timeout).await,
             Action::RotateByRancher { .. }
             | Action::RotateByOperator { .. }
             | Action::UpdateClusterState { .. }
             | Action::UpdateStateFile { .. }
-            | Action::UpdateKubeConfig { .. } => Err(StepError::new("this is not a step of one node")),
+            | Action::UpdateKubeConfig { .. }
+            | Action::RestoreClusterState { .. }
+            | Action::RestoreBastionFile { .. } => Err(StepError::new("this is not a step of one node")),
         }
     }
 

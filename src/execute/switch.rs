@@ -90,7 +90,11 @@ impl Execution<'_> {
     }
 
     /// Waits until everything is well that must be, before this step takes a component away.
-    async fn wait_for_gate(&self, place: &Place<'_>, change: &Change<'_>) -> Result<(), StepError> {
+    pub(super) async fn wait_for_gate(
+        &self,
+        place: &Place<'_>,
+        change: &Change<'_>,
+    ) -> Result<(), StepError> {
         let began = Instant::now();
         loop {
             let opened = match change.gate {

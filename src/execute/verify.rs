@@ -55,11 +55,13 @@ impl Execution<'_> {
         })
         .await?;
         self.wait_until_active(place, timeout).await?;
+        // What is there now is what the run leaves: others can be told by what they change from here on.
+        self.run_commands(place, None).await?;
         Ok(Outcome::Done { message: "certificates valid and served, components healthy".to_owned() })
     }
 
     /// Looks at a node until a predicate holds, and says meanwhile what it waits for.
-    async fn wait_until(
+    pub(super) async fn wait_until(
         &self,
         place: &Place<'_>,
         timeout: Duration,

@@ -38,3 +38,16 @@ pub struct KubeConfigSummary {
     /// The certificate that it embeds.
     pub admin: Option<Certificate>,
 }
+
+/// A file of the bastion beside the copy of it that a run has kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BastionCopy {
+    /// The file.
+    pub path: String,
+    /// Where the run has kept what it replaced; `None` where it has not.
+    pub copy: Option<String>,
+    /// Whether the file is there.
+    pub is_present: bool,
+    /// Whether the file holds what the copy holds.
+    pub is_same: bool,
+}

@@ -186,14 +186,14 @@ pub fn read(output: &str, marker: &str, asked_at: Timestamp) -> Result<Observati
 }
 
 /// One frame: its kind, what stands behind the kind, and the lines that follow.
-struct Frame<'a> {
-    kind: &'a str,
-    argument: &'a str,
-    text: &'a str,
+pub(super) struct Frame<'a> {
+    pub(super) kind: &'a str,
+    pub(super) argument: &'a str,
+    pub(super) text: &'a str,
 }
 
 /// Splits the output at the lines that begin with the marker.
-fn frames<'a>(output: &'a str, marker: &str) -> Vec<Frame<'a>> {
+pub(super) fn frames<'a>(output: &'a str, marker: &str) -> Vec<Frame<'a>> {
     let separator = format!("\n{marker} ");
     let mut parts = output.split(separator.as_str());
     let _before_the_first = parts.next();

@@ -118,6 +118,22 @@ impl CertificateSecret {
         is_changed
     }
 
+    /// Reads a copy that was kept of an object; the error says what is wrong without quoting it.
+    pub fn of_copy(name: &str, copy: &[u8]) -> Result<Self, String> {
+        Self::read(name, copy)
+    }
+
+    /// Takes the certificate over from a copy of the object, with its key and its kubeconfig; returns whether anything changed.
+    pub fn take_over(&mut self, copy: &Self) -> bool {
+        let mut is_changed = false;
+        for key in ["Certificate", "Key", "Config"] {
+            if let Some(value) = copy.object.string(&["data", key]) {
+                is_changed |= self.object.replace_string(&["data", key], &value);
+            }
+        }
+        is_changed
+    }
+
     /// Returns the object as it is to be written.
     pub(super) fn into_body(self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.object.as_str().as_bytes().to_vec())

@@ -112,6 +112,21 @@ impl FullState {
         is_changed
     }
 
+    /// Takes a certificate over from another state of the same cluster, with its key and its kubeconfig, wherever both have it;
+    /// returns whether anything changed.
+    pub fn take_over(&mut self, other: &Self, name: &str) -> bool {
+        let mut is_changed = false;
+        for state in StateKind::ALL {
+            for field in ["certificatePEM", "keyPEM", "config"] {
+                let path = [state.as_str(), BUNDLE, name, field];
+                if let Some(value) = other.0.string(&path) {
+                    is_changed |= self.0.replace_string(&path, &value);
+                }
+            }
+        }
+        is_changed
+    }
+
     /// Returns the text as rke writes the file: two spaces a level.
     pub fn to_indented(&self) -> Zeroizing<String> {
         self.0.to_indented()
@@ -197,6 +212,18 @@ mod tests {
             assert_eq!(config.certificate().unwrap().unwrap().common_name(), Some("system:node"));
             assert!(config.as_str().contains("YSBrZXk="));
         }
+    }
+
+    #[test]
+    fn what_was_replaced_is_taken_over_from_the_old_state() {
+        let mut changed = state();
+        for name in [KUBE_ADMIN, "kube-scheduler"] {
+            assert!(changed.replace(name, OTHER, Some("a key")));
+            assert!(changed.take_over(&state(), name));
+        }
+        assert_eq!(*changed.to_indented(), FILE);
+        assert!(!changed.take_over(&state(), "kube-scheduler"), "the same again");
+        assert!(!changed.take_over(&state(), "kube-unknown"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Gate, NewFile};
+use super::restore::{self, Restoration};
 use super::switch;
 use crate::command::{Command, quote};
 use crate::facts::Observation;
@@ -119,6 +120,49 @@ pub enum Action {
         /// The API server that a new file names.
         server: String,
     },
+    /// Puts files of a backup back, and restarts the components that use them, one after the other.
+    Restore {
+        /// What comes back, and what goes.
+        wanted: Restoration,
+        /// The containers, in order.
+        containers: Vec<String>,
+        /// What must be well before.
+        gate: Gate,
+        /// Whether each component must be healthy after its restart.
+        health: Health,
+        /// How long the gate may take to open, and each component to become healthy.
+        timeout: Duration,
+    },
+    /// Writes the certificates that a run has replaced back into what rke keeps in the API.
+    RestoreClusterState {
+        /// The nodes whose API servers are asked, until one answers.
+        nodes: Vec<NodeName>,
+        /// The run.
+        run: String,
+        /// Where the run has kept what it replaced.
+        kept: Vec<KeptState>,
+        /// The certificates.
+        names: Vec<String>,
+    },
+    /// Puts a file of the bastion back that a run has replaced.
+    RestoreBastionFile {
+        /// Its path.
+        path: String,
+        /// Where the run has kept it; `None` where there was none, and the file of the run is moved away.
+        copy: Option<String>,
+    },
+    /// Looks at a node to which files have come back: they are what was saved, what is served lies on disk, no component runs on
+    /// others.
+    VerifyRestored {
+        /// What has come back, and what has gone.
+        wanted: Vec<Restoration>,
+        /// The containers that must not be stale.
+        containers: Vec<String>,
+        /// Whether they must be healthy.
+        health: Health,
+        /// How long it may take until everything is well.
+        timeout: Duration,
+    },
     /// Shows the new pairs to the components that must take them, asks the API whether the node is ready, and removes what was
     /// laid aside.
     Prove {
@@ -139,6 +183,25 @@ pub enum Action {
         /// How long it may take until everything is well.
         timeout: Duration,
     },
+}
+
+/// Whether a component must be well after its restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// The run stops where it is not.
+    Awaited,
+    /// It cannot be: certificates that have expired come back because the operator insists.
+    NotAwaited,
+}
+
+/// An object of the API that a run has kept on a node before it wrote to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptState {
+    /// The node.
+    pub node: NodeName,
+    /// The file's name in the folder of the run.
+    pub file_name: String,
 }
 
 /// Whether `.tmp` has to be made before files are added.
@@ -218,6 +281,7 @@ impl Action {
                 | Self::LayAside { .. }
                 | Self::Confirm { .. }
                 | Self::Verify { .. }
+                | Self::VerifyRestored { .. }
                 | Self::Prove { .. }
         )
     }
@@ -231,12 +295,19 @@ impl Action {
         match self {
             Self::Preflight
             | Self::Confirm { .. }
-            | Self::Verify { .. }
             | Self::RotateByRancher { .. }
             | Self::RotateByOperator { .. }
             | Self::UpdateClusterState { .. }
             | Self::UpdateStateFile { .. }
-            | Self::UpdateKubeConfig { .. } => Vec::new(),
+            | Self::UpdateKubeConfig { .. }
+            | Self::RestoreClusterState { .. }
+            | Self::RestoreBastionFile { .. } => Vec::new(),
+            Self::Verify { .. } => vec![restore::record(directory)],
+            Self::VerifyRestored { .. } => vec![restore::record_and_clear(directory)],
+            Self::Restore { wanted, containers, .. } => {
+                let files = restore::restore(directory, wanted);
+                std::iter::once(files).chain(containers.iter().map(|container| restart(container))).collect()
+            }
             Self::LayAside { .. } => vec![switch::lay_aside(directory)],
             Self::Switch { files, retired, containers, .. } => {
                 let files = switch::switch(directory, files, retired);
@@ -272,7 +343,8 @@ const BACKUP_TIMEOUT: Duration = Duration::from_mins(5);
 /// docker waits 5 s for a container to stop before it kills it, as rke does (`docker/docker.go` `RestartContainer`).
 const STOP_SECONDS: u32 = 5;
 
-/// Saves the directory and compares file by file: an archive that cannot be read back is no backup.
+/// Saves the directory and compares file by file: an archive that cannot be read back is no backup. Beside it an index tells owner
+/// and mode of each file in a form that does not depend on the node's tar.
 fn backup(directory: &str) -> Command {
     let directory = quote(directory);
     Command::new(format!(
@@ -289,6 +361,8 @@ fn backup(directory: &str) -> Command {
          mkdir -p verify\n  \
          tar -C verify -xpf backup.tar.new\n  \
          (cd verify && find . -type f) | while IFS= read -r file; do cmp \"verify/$file\" {directory}/\"$file\"; done\n  \
+         (cd verify && find . -type d -exec stat -c 'd %a %u %g %n' {{}} +) >backup.index\n  \
+         (cd verify && find . -type f -exec stat -c 'f %a %u %g %n' {{}} +) >>backup.index\n  \
          rm -rf verify\n  \
          mv backup.tar.new backup.tar\n\
          fi\n\
@@ -298,12 +372,20 @@ fn backup(directory: &str) -> Command {
 }
 
 /// The beginning of every script that adds files: nobody else may read them, and `.tmp` is made where it is missing.
+///
+/// What is added is written down before it is there: a rollback tells by it what the run has left.
 fn prologue(directory: &str, folder: TmpFolder) -> String {
     let make = match folder {
         TmpFolder::Present => String::new(),
         TmpFolder::Made => format!("mkdir -p {0}/.tmp\nchmod 700 {0}/.tmp\n", quote(directory)),
     };
-    format!("set -eu\numask 077\n{make}")
+    format!(
+        "set -eu\numask 077\n{make}\
+         directory={}\n\
+         mkdir -p \"$directory/.certroll/$RUN\"\n\
+         note() {{ echo \"$(cksum <\"$1\") ${{2#\"$directory\"/}}\" >>\"$directory/.certroll/$RUN/written\"; }}\n",
+        quote(directory)
+    )
 }
 
 /// Copies files beside their destination, then links them into place: a link never replaces a file that is there.
@@ -316,6 +398,7 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
          rm -f \"$new\"\n  \
          cp -p \"$1\" \"$new\"\n  \
          cmp \"$1\" \"$new\"\n  \
+         note \"$new\" \"$2\"\n  \
          ln \"$new\" \"$2\"\n  \
          rm -f \"$new\"\n  \
          echo \"added $2\"\n\
@@ -347,6 +430,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          add() {{\n  \
          if [ -e \"$2\" ]; then echo \"kept $2\"; return 0; fi\n  \
          chmod 600 \"$staging/$1\"\n  \
+         note \"$staging/$1\" \"$2\"\n  \
          ln \"$staging/$1\" \"$2\"\n  \
          echo \"added $2\"\n\
          }}\n"

@@ -20,19 +20,24 @@ pub(super) fn expected_seconds(stages: &[Stage]) -> (u64, u64) {
 /// Returns how long an action takes, at least and at most, in seconds.
 fn step_seconds(action: &Action) -> (u64, u64) {
     match action {
-        Action::Preflight | Action::Backup | Action::UpdateClusterState { .. } => (1, 5),
+        Action::Preflight
+        | Action::Backup
+        | Action::UpdateClusterState { .. }
+        | Action::RestoreClusterState { .. } => (1, 5),
         Action::CopyFiles { .. } | Action::BringFiles { .. } | Action::AddKubeAdmin { .. } => (1, 3),
         Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => (120, 600),
-        Action::Confirm { .. } | Action::Verify { .. } => (2, 20),
+        Action::Confirm { .. } | Action::Verify { .. } | Action::VerifyRestored { .. } => (2, 20),
         Action::Restart { guard: Guard::IfNeeded { patience, .. }, .. } => (1, patience.as_secs() + 30),
         Action::Restart { guard: Guard::Always, .. } => (5, 30),
         Action::RestartAgent { .. } => (2, 15),
         Action::LayAside { .. } => (1, 8),
-        Action::Switch { containers, .. } => containers
+        Action::Switch { containers, .. } | Action::Restore { containers, .. } => containers
             .iter()
             .map(|container| restart_seconds(container))
             .fold((1, 3), |(low, high), (least, most)| (low + least, high + most)),
-        Action::UpdateStateFile { .. } | Action::UpdateKubeConfig { .. } => (0, 1),
+        Action::UpdateStateFile { .. }
+        | Action::UpdateKubeConfig { .. }
+        | Action::RestoreBastionFile { .. } => (0, 1),
         Action::Prove { .. } => (1, 30),
     }
 }

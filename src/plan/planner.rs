@@ -1,6 +1,7 @@
 mod direct;
 mod findings;
 mod restarts;
+mod rollback;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::finding::Finding;
 use crate::inventory::{Inventory, NodeName, Role};
 use crate::pki::{Certificate, Class, KUBE_CA, Location, expected_names, services_of};
 use findings::{due_finding, what_rke_does_with_bundles};
+pub use rollback::{Objections, RancherFiles, Undoing, UndoneRun, rollback};
 
 /// How long etcd and control plane nodes may take to show and serve what Rancher says it has rotated.
 const CONFIRM_TIMEOUT: Duration = Duration::from_mins(5);
@@ -35,6 +37,8 @@ pub fn plan(inventory: &Inventory, facts: &Facts, policy: &Policy) -> Plan {
         Procedure::Rotate => draft.rotate(),
         Procedure::Repair => draft.repair_by_name(),
         Procedure::Restart => draft.restart(),
+        // It is planned from more than facts: see [`rollback`].
+        Procedure::Rollback => {}
     }
     draft.finish()
 }
@@ -417,6 +421,7 @@ impl<'a> Draft<'a> {
             id: fingerprint.as_str().chars().take(4).collect(),
             cluster: self.inventory.cluster_name.clone(),
             procedure: self.policy.procedure,
+            undoes: None,
             via: self.policy.via.filter(|_| self.policy.procedure == Procedure::Rotate),
             services: self.policy.services.clone(),
             created_at: self.policy.now,

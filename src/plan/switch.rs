@@ -53,7 +53,8 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
              chown \"$2\" \"$1.certroll\"\n    \
              chmod \"$3\" \"$1.certroll\"\n  \
              fi\n  \
-             cmp \"$staged/$1\" \"$1.certroll\"\n\
+             cmp \"$staged/$1\" \"$1.certroll\"\n  \
+             echo \"$(cksum <\"$1.certroll\") $1\" >>\".certroll/$RUN/written\"\n\
              }\n\
              place() {\n  \
              if [ -e \"$1.certroll\" ]; then mv -f \"$1.certroll\" \"$1\"; echo \"switched $1\"; fi\n\

@@ -8,6 +8,7 @@ mod document;
 mod entry;
 mod markdown;
 mod outlook;
+mod restore;
 mod switch;
 mod totals;
 mod way_back;
@@ -120,6 +121,9 @@ fn goal(plan: &Plan) -> String {
         (Procedure::Rotate, None) => format!("rotate {services}"),
         (Procedure::Repair, _) => "repair the legacy bundle".to_owned(),
         (Procedure::Restart, _) => "restart kubelet and kube-proxy where they need it".to_owned(),
+        (Procedure::Rollback, _) => {
+            format!("take back run {}", shown(plan.undoes.as_deref().unwrap_or_default()))
+        }
     }
 }
 
@@ -145,6 +149,9 @@ fn nothing_to_do(review: &Review<'_>) -> String {
             .to_owned()
         }
         Procedure::Repair => "Nothing to do: no legacy bundle needs a file.".to_owned(),
+        Procedure::Rollback => {
+            "Nothing to do: every file is as the run found it, or is not its own to take back.".to_owned()
+        }
         Procedure::Restart => format!(
             "Nothing to do: kubelet and kube-proxy run with their newest certificates on {}.",
             count_of(seen, "node")
@@ -232,7 +239,9 @@ fn place(stage: &Stage) -> String {
         Some(
             Action::UpdateClusterState { .. }
             | Action::UpdateStateFile { .. }
-            | Action::UpdateKubeConfig { .. },
+            | Action::UpdateKubeConfig { .. }
+            | Action::RestoreClusterState { .. }
+            | Action::RestoreBastionFile { .. },
         ) => "rke's state".to_owned(),
         _ => count_of(stage.nodes().len(), "node"),
     }

@@ -275,6 +275,7 @@ pub(super) fn plan() -> Plan {
         id: "7f3a".to_owned(),
         cluster: "prod".to_owned(),
         procedure: Procedure::Rotate,
+        undoes: None,
         via: Some(Via::Rancher),
         services: Vec::new(),
         created_at: at(0),

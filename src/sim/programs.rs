@@ -14,6 +14,7 @@ mod files;
 mod find;
 mod grep;
 mod sed;
+mod sums;
 mod system;
 mod text;
 
@@ -45,6 +46,7 @@ pub(crate) fn find(process: &Process, name: &str) -> Option<Program> {
         "uniq" => text::uniq,
         "wc" => text::wc,
         "sha256sum" => text::sha256sum,
+        "cksum" => sums::cksum,
         "basename" => text::basename,
         "dirname" => text::dirname,
         "grep" => grep::grep,

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::WorkstationError;
+use crate::facts::BastionCopy;
 
 /// Private keys are in these files: nobody else may read them, whatever the mode was (rke before 1.0 wrote 0640).
 const MODE: u32 = 0o600;
@@ -57,6 +58,66 @@ pub fn replace_file(
     // The name must survive a loss of power too; a file system that cannot promise it has done what it can.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(backup)
+}
+
+/// Returns the copy that a run has kept beside a file, if there is one: the first, for later ones hold what it wrote itself.
+fn copy_of(path: &Path, run: &str) -> Result<Option<BackupPath>, WorkstationError> {
+    let (target, _) = resolve(path)?;
+    let copy = backup_name(&target, run);
+    Ok(copy.is_file().then_some(BackupPath(copy)))
+}
+
+/// Says of a file what a run has kept of it.
+pub fn bastion_copy(path: &str, run: &str) -> Result<BastionCopy, WorkstationError> {
+    let copy = copy_of(path.as_ref(), run)?;
+    let present = bytes(path.as_ref())?;
+    let kept = copy.as_ref().map(|copy| bytes(copy.as_path())).transpose()?.flatten();
+    Ok(BastionCopy {
+        path: path.to_owned(),
+        copy: copy.map(|copy| copy.as_path().display().to_string()),
+        is_present: present.is_some(),
+        is_same: kept.is_some() && kept == present,
+    })
+}
+
+/// Puts a copy back into the place of a file, which is kept as a backup first; `None` where it holds the same already.
+pub fn put_back(
+    path: &Path,
+    copy: &Path,
+    backup_suffix: &str,
+) -> Result<Option<Option<BackupPath>>, WorkstationError> {
+    let unwritten = |source| WorkstationError::Unwritten { path: path.to_owned(), source };
+    let content = bytes(copy)?.ok_or_else(|| unwritten(io::ErrorKind::NotFound.into()))?;
+    if bytes(path)?.is_some_and(|present| present == content) {
+        return Ok(None);
+    }
+    let text =
+        std::str::from_utf8(&content).map_err(|_| WorkstationError::NotText { path: copy.to_owned() })?;
+    replace_file(path, text, backup_suffix).map(Some)
+}
+
+/// Moves a file away to where its backup would lie, and returns that; `None` where it is not there.
+pub fn set_aside(path: &Path, backup_suffix: &str) -> Result<Option<BackupPath>, WorkstationError> {
+    let (target, old) = resolve(path)?;
+    let Some(old) = old else { return Ok(None) };
+    let backup = back_up(&target, &old, backup_suffix)?;
+    fs::remove_file(&target).map_err(|source| WorkstationError::Unwritten { path: target, source })?;
+    Ok(Some(backup))
+}
+
+/// Returns what a file holds, wiped after use; `None` where it is not there.
+fn bytes(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, WorkstationError> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(zeroize::Zeroizing::new(content))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(WorkstationError::Unwritten { path: path.to_owned(), source }),
+    }
+}
+
+fn backup_name(target: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(target);
+    name.push(format!(".{suffix}"));
+    name.into()
 }
 
 /// Returns the file itself where a path is a link, and what is known of it if it is there.

@@ -18,6 +18,7 @@ mod faults;
 mod lock;
 mod refusals;
 mod repair;
+mod rollback;
 mod rotate;
 mod runbook;
 mod secrets;

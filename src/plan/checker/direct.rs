@@ -7,14 +7,23 @@ use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::inventory::{NodeName, Role};
 use crate::pki::{Class, Location, Service, class};
-use crate::plan::{Action, Gate, Half, NewFile, Plan, Stage, StageName, Step};
+use crate::plan::{Action, Gate, Half, Health, NewFile, Plan, Restoration, Stage, StageName, Step};
 
 /// Checks all rules of switches.
 pub(super) fn check(plan: &Plan, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for step in plan.steps() {
-        let Action::Switch { files, retired, .. } = &step.action else { continue };
-        findings.extend(check_files(plan, step, files));
+        let retired = match &step.action {
+            Action::Switch { files, retired, .. } => {
+                findings.extend(check_files(plan, step, files));
+                retired
+            }
+            Action::Restore { wanted, .. } => {
+                findings.extend(check_restored(step, wanted));
+                &wanted.retired
+            }
+            _ => continue,
+        };
         let serving = retired.iter().find(|path| !path.contains("/var/lib/kubelet/pki/kubelet."));
         findings.extend(serving.map(|path| violation(format!("step {} would remove {path}", step.id))));
         let is_backed_up = plan
@@ -70,9 +79,24 @@ fn check_files(plan: &Plan, step: &Step, files: &[NewFile]) -> Vec<Finding> {
     findings
 }
 
+/// What comes back or goes lies below the Kubernetes directory, and not among certroll's own files; no CA goes.
+fn check_restored(step: &Step, wanted: &Restoration) -> Vec<Finding> {
+    let paths = wanted.files.iter().map(|file| &file.path).chain(&wanted.removed).chain(&wanted.emptied);
+    let outside = paths.filter(|path| {
+        let leaves = path.starts_with('/') || path.split('/').any(|part| part == ".." || part.is_empty());
+        leaves || path.starts_with(".certroll")
+    });
+    let authorities = wanted.removed.iter().filter(|path| {
+        let name = path.strip_prefix("ssl/").and_then(|name| name.strip_suffix(".pem")).unwrap_or_default();
+        class(Location::Ssl, name.trim_end_matches("-key")) == Class::Ca
+    });
+    let wrong = outside.chain(authorities);
+    wrong.map(|path| violation(format!("step {} would write to {path}", step.id))).collect()
+}
+
 /// Returns the nodes of a stage whose container of a name is restarted, in order.
 fn restarting<'a>(stage: &'a Stage, container: &str) -> Vec<&'a NodeName> {
-    let restarts = |step: &&Step| matches!(&step.action, Action::Switch { containers, .. } if containers.iter().any(|name| name == container));
+    let restarts = |step: &&Step| matches!(&step.action, Action::Switch { containers, .. } | Action::Restore { containers, .. } if containers.iter().any(|name| name == container));
     stage.steps.iter().filter(restarts).filter_map(|step| step.node.as_ref()).collect()
 }
 
@@ -116,7 +140,12 @@ fn check_etcd(plan: &Plan, facts: &Facts) -> Vec<Finding> {
 fn check_gates<'a>(stage: &'a Stage, container: &str, well: &mut BTreeSet<&'a NodeName>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for step in &stage.steps {
-        let (Some(node), Action::Switch { containers, gate, .. }) = (&step.node, &step.action) else {
+        let (
+            Some(node),
+            Action::Switch { containers, gate, .. }
+            | Action::Restore { containers, gate, health: Health::Awaited, .. },
+        ) = (&step.node, &step.action)
+        else {
             continue;
         };
         if !containers.iter().any(|name| name == container) {

@@ -15,7 +15,8 @@ use crate::pki::{KUBE_ADMIN, Location, Service};
 use crate::plan::policy::{AfterDirect, Direct, KubeletServing};
 use crate::plan::{Action, CertificateBefore, Gate, Half, NewCertificate, Renewal, StageName};
 use certificates::{due_names, new_certificates, unfinished_runs};
-use work::{NodeWork, node_work};
+use work::node_work;
+pub(super) use work::{COMPONENTS, NodeWork};
 
 /// How long the proofs of one node may take: nodes are Ready some 15 s after their kubelet came back (§0.1).
 const PROOF_TIMEOUT: Duration = Duration::from_mins(3);
@@ -104,7 +105,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds the stage of control plane and etcd nodes: one at a time, each API server healthy before the next goes.
-    fn add_control_plane(&mut self, work: &[NodeWork<'a>]) {
+    pub(super) fn add_control_plane(&mut self, work: &[NodeWork<'a>]) {
         let mut nodes: Vec<&NodeWork<'a>> =
             work.iter().filter(|work| !work.node.is_worker_only() && work.changes_components()).collect();
         // An API server that answers while etcd has no quorum is about to end: nothing can wait for it.
@@ -136,7 +137,7 @@ impl<'a> Draft<'a> {
         self.add_stage(StageName::ControlPlane, title, 1, steps);
     }
 
-    fn add_workers(&mut self, work: &[NodeWork<'a>]) {
+    pub(super) fn add_workers(&mut self, work: &[NodeWork<'a>]) {
         let steps = work
             .iter()
             .filter(|work| work.node.is_worker_only() && work.changes_components())

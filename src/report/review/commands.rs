@@ -20,6 +20,14 @@ pub(super) fn commands(step: &Step, facts: &Facts) -> Vec<String> {
         Action::UpdateKubeConfig { path, server } => {
             vec![format!("write {path}, the old one beside it; a new one names {server}")]
         }
+        Action::RestoreClusterState { kept, .. } => {
+            let objects = kept.iter().map(|object| object.file_name.trim_end_matches(".json"));
+            objects.map(|name| format!("PUT /api/v1/namespaces/kube-system/.../{name}")).collect()
+        }
+        Action::RestoreBastionFile { path, copy: Some(copy) } => {
+            vec![format!("write {path} as {copy} holds it, the present one beside it")]
+        }
+        Action::RestoreBastionFile { path, copy: None } => vec![format!("move {path} away, beside it")],
         action => {
             let node = step.node.as_ref().and_then(|name| facts.node(name));
             let observation = node.and_then(|node| node.observation());

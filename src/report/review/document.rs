@@ -19,6 +19,8 @@ pub struct PlanDocument<'a> {
     id: &'a str,
     cluster: &'a str,
     procedure: Procedure,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undoes: Option<&'a str>,
     via: Option<Via>,
     services: &'a [Service],
     created_at: Timestamp,
@@ -93,6 +95,7 @@ pub fn document<'a>(review: &Review<'a>) -> PlanDocument<'a> {
         id: &plan.id,
         cluster: &plan.cluster,
         procedure: plan.procedure,
+        undoes: plan.undoes.as_deref(),
         via: plan.via,
         services: &plan.services,
         created_at: plan.created_at,

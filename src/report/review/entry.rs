@@ -1,4 +1,5 @@
 use super::count_of;
+use super::restore::restore_entries;
 use super::switch::{Condition, staging_entries, state_entries, switch_entries};
 use crate::inventory::NodeName;
 use crate::plan::{Action, FileCopy, Guard, Plan, Stage, StageName, Step};
@@ -126,7 +127,12 @@ fn entries(step: &Step, style: Style) -> Vec<Entry> {
         | Action::Backup
         | Action::Confirm { .. }
         | Action::Verify { .. }
+        | Action::VerifyRestored { .. }
         | Action::Prove { .. } => Vec::new(),
+        Action::Restore { .. } => restore_entries(step, style),
+        Action::RestoreClusterState { .. } | Action::RestoreBastionFile { .. } => {
+            super::restore::state_entries(step)
+        }
         Action::LayAside { files } => staging_entries(files),
         Action::Switch { .. } => switch_entries(step, style),
         Action::UpdateClusterState { .. }

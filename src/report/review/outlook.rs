@@ -1,9 +1,12 @@
-use crate::plan::{Action, Gate, Plan, StageName, Via};
+use crate::plan::{Action, Gate, Plan, Procedure, StageName, Via};
 
 /// Returns what a plan means for whoever uses the cluster.
 pub(in crate::report) fn effect(plan: &Plan) -> String {
     if plan.via == Some(Via::Direct) && plan.steps().any(|step| matches!(step.action, Action::Switch { .. }))
     {
+        return effect_of_switches(plan);
+    }
+    if plan.procedure == Procedure::Rollback {
         return effect_of_switches(plan);
     }
     let restarts =
@@ -52,14 +55,18 @@ fn effect_of_switches(plan: &Plan) -> String {
 /// Returns whether a component is restarted anywhere.
 fn restarts(plan: &Plan, container: &str) -> bool {
     plan.steps().any(|step| {
-        matches!(&step.action, Action::Switch { containers, .. } if containers.iter().any(|name| name == container))
+        matches!(&step.action, Action::Switch { containers, .. } | Action::Restore { containers, .. } if containers.iter().any(|name| name == container))
     })
 }
 
 /// Returns whether a component is restarted while no other of its kind is there.
 fn is_alone(plan: &Plan, container: &str) -> bool {
     plan.steps().any(|step| {
-        let Action::Switch { containers, gate, .. } = &step.action else { return false };
+        let (Action::Switch { containers, gate, .. } | Action::Restore { containers, gate, .. }) =
+            &step.action
+        else {
+            return false;
+        };
         let others = match gate {
             Gate::Open | Gate::NoQuorum { .. } => return false,
             Gate::Etcd { members } => members,

@@ -18,7 +18,7 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    fn of(gate: &Gate, own: Option<&NodeName>) -> Option<Self> {
+    pub(super) fn of(gate: &Gate, own: Option<&NodeName>) -> Option<Self> {
         match gate {
             Gate::Open => None,
             Gate::NoQuorum { .. } => Some(Self::NoQuorum),
@@ -97,7 +97,7 @@ pub(super) fn switch_entries(step: &Step, style: Style) -> Vec<Entry> {
 }
 
 /// Returns the certificates of files in words; those that are named after the node itself say the same on all.
-fn pairs(files: &[NewFile], style: Style) -> String {
+pub(super) fn pairs(files: &[NewFile], style: Style) -> String {
     let names: Vec<&str> = files.iter().map(|file| file.certificate.as_str()).collect();
     let words = certificates(&names).into_iter().map(|word| match family(&word) {
         Some("kube-kubelet-") if !style.is_verbose() => "its kube-kubelet-*".to_owned(),

@@ -7,6 +7,7 @@ struct Totals {
     files: usize,
     made: usize,
     switched: usize,
+    restored: usize,
     restarts: usize,
     possible_restarts: usize,
     calls: usize,
@@ -33,7 +34,13 @@ impl Totals {
                     totals.switched += files.len();
                     totals.restarts += containers.len();
                 }
+                Action::Restore { wanted, containers, .. } => {
+                    totals.restored += wanted.count();
+                    totals.restarts += containers.len();
+                }
                 Action::UpdateClusterState { .. }
+                | Action::RestoreClusterState { .. }
+                | Action::RestoreBastionFile { .. }
                 | Action::UpdateStateFile { .. }
                 | Action::UpdateKubeConfig { .. } => totals.records += 1,
                 Action::Preflight
@@ -42,7 +49,8 @@ impl Totals {
                 | Action::Prove { .. }
                 | Action::RotateByOperator { .. }
                 | Action::Confirm { .. }
-                | Action::Verify { .. } => {}
+                | Action::Verify { .. }
+                | Action::VerifyRestored { .. } => {}
             }
         }
         totals
@@ -58,6 +66,9 @@ pub(super) fn totals(plan: &Plan) -> String {
     }
     if totals.switched > 0 {
         parts.push(format!("{} switched", count_of(totals.switched, "file")));
+    }
+    if totals.restored > 0 {
+        parts.push(format!("{} put back or removed", count_of(totals.restored, "file")));
     }
     if totals.files > 0 {
         parts.push(format!("{} added", count_of(totals.files, "file")));

@@ -178,6 +178,7 @@ pub(in crate::report) fn direct_plan() -> Plan {
         id: "7f3a".to_owned(),
         cluster: "prod".to_owned(),
         procedure: Procedure::Rotate,
+        undoes: None,
         via: Some(Via::Direct),
         services: Vec::new(),
         created_at: at(0),

@@ -78,7 +78,10 @@ impl Runbook<'_> {
                     lines.push(Line::code(format!("same_authority \"$node\" {authority}")));
                 }
             }
-            Action::Backup | Action::CopyFiles { .. } | Action::RestartAgent { .. } => {
+            Action::Backup
+            | Action::CopyFiles { .. }
+            | Action::RestartAgent { .. }
+            | Action::VerifyRestored { .. } => {
                 lines.extend(step.action.commands(seen).iter().flat_map(run));
             }
             Action::BringFiles { from, copies, .. } => lines.extend(self.bring(from, copies, step, seen)),
@@ -99,13 +102,15 @@ impl Runbook<'_> {
                 lines.extend(containers.into_iter().map(settled));
             }
             Action::LayAside { files } => lines.extend(self.laid_aside(files, seen)),
-            Action::Switch { .. } => lines.extend(switch(step, seen)),
+            Action::Switch { .. } | Action::Restore { .. } => lines.extend(switch(step, seen)),
             Action::Prove { .. } => lines.extend(step.action.commands(seen).iter().flat_map(run)),
             Action::RotateByRancher { .. }
             | Action::RotateByOperator { .. }
             | Action::UpdateClusterState { .. }
             | Action::UpdateStateFile { .. }
-            | Action::UpdateKubeConfig { .. } => lines.extend(cluster_step(step)),
+            | Action::UpdateKubeConfig { .. }
+            | Action::RestoreClusterState { .. }
+            | Action::RestoreBastionFile { .. } => lines.extend(cluster_step(step)),
         }
         lines
     }
@@ -154,7 +159,9 @@ fn cluster_step(step: &Step) -> Vec<Line> {
         }
         Action::UpdateClusterState { .. }
         | Action::UpdateStateFile { .. }
-        | Action::UpdateKubeConfig { .. } => left_undone(&step.action),
+        | Action::UpdateKubeConfig { .. }
+        | Action::RestoreClusterState { .. }
+        | Action::RestoreBastionFile { .. } => left_undone(&step.action),
         _ => vec![Line::code(format!(
             "stop {}",
             double_quoted(&format!("the step {} names no node", step.id))
@@ -174,13 +181,16 @@ fn label(action: &Action) -> &'static str {
         Action::Confirm { .. } => "confirm",
         Action::Restart { .. } => "restart",
         Action::RestartAgent { .. } => "restart the Rancher agent",
-        Action::Verify { .. } => "verify",
+        Action::Verify { .. } | Action::VerifyRestored { .. } => "verify",
+        Action::Restore { .. } => "put files back",
         Action::LayAside { .. } => "look for the new files",
         Action::Switch { .. } => "switch",
         Action::Prove { .. } => "remove what was laid aside",
         Action::UpdateClusterState { .. }
         | Action::UpdateStateFile { .. }
-        | Action::UpdateKubeConfig { .. } => "write what rke keeps",
+        | Action::UpdateKubeConfig { .. }
+        | Action::RestoreClusterState { .. }
+        | Action::RestoreBastionFile { .. } => "write what rke keeps",
     }
 }
 

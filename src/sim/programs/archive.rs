@@ -28,6 +28,8 @@ struct Request {
     excluded: Vec<String>,
     strip: usize,
     keep_old: bool,
+    /// Whether contents go to stdout, and not onto the disk.
+    to_stdout: bool,
     /// Members, each with the folder in which it is looked for.
     members: Vec<(String, String)>,
     folder: String,
@@ -60,6 +62,7 @@ fn parse(process: &Process, arguments: &[String]) -> Result<Request, String> {
         excluded: Vec::new(),
         strip: 0,
         keep_old: false,
+        to_stdout: false,
         members: Vec::new(),
         folder: process.folder.clone(),
     };
@@ -94,6 +97,7 @@ fn parse(process: &Process, arguments: &[String]) -> Result<Request, String> {
                 't' => mode = Some(Mode::List),
                 'p' | 'v' => {}
                 'k' => request.keep_old = true,
+                'O' => request.to_stdout = true,
                 'f' | 'C' => {
                     let attached = letters.as_str().to_owned();
                     let value =
@@ -275,6 +279,7 @@ fn read(process: &mut Process, request: &Request) -> i32 {
     let (members, wrong) = members(&archive);
     let mut status = 0;
     let mut folders = Vec::new();
+    let mut found: Vec<String> = Vec::new();
     for member in members {
         let name = member.name.trim_end_matches('/').to_owned();
         let wanted = |(_, wanted): &(String, String)| {
@@ -289,6 +294,11 @@ fn read(process: &mut Process, request: &Request) -> i32 {
             process.put_line(&member.name);
             continue;
         }
+        found.push(name.clone());
+        if request.to_stdout {
+            process.put(member.content);
+            continue;
+        }
         let parts: Vec<&str> =
             name.split('/').filter(|part| !part.is_empty() && *part != ".").skip(request.strip).collect();
         if parts.is_empty() {
@@ -299,6 +309,14 @@ fn read(process: &mut Process, request: &Request) -> i32 {
             status = process.fail(2, &format!("tar: {name}: Cannot open: {error}"));
         } else if member.kind == b'5' {
             folders.push((path, member.attributes));
+        }
+    }
+    for (_, wanted) in &request.members {
+        let wanted = wanted.trim_end_matches('/');
+        if request.mode == Mode::Extract
+            && !found.iter().any(|name| name == wanted || name.starts_with(&format!("{wanted}/")))
+        {
+            status = process.fail(2, &format!("tar: {wanted}: Not found in archive"));
         }
     }
     // Folders get their attributes last: writing into them has changed their times.

@@ -25,7 +25,7 @@ impl<'a> Draft<'a> {
     /// While a quorum is there, a member goes only when all others are healthy. Where none is, a single member cannot become
     /// healthy by itself: its peers refuse each other until a quorum of them has new certificates. Then as many as it takes go
     /// at once, and the rest one at a time.
-    pub(super) fn add_etcd(&mut self, work: &[NodeWork<'a>]) {
+    pub(in crate::plan::planner) fn add_etcd(&mut self, work: &[NodeWork<'a>]) {
         let members: Vec<(&NodeFacts, &Observation)> =
             self.facts.seen().filter(|(node, _)| node.has(Role::Etcd)).collect();
         if members.is_empty() {

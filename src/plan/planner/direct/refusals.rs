@@ -39,7 +39,7 @@ impl<'a> Draft<'a> {
     }
 
     /// A CA's key must be at hand, in the clear, and the CA's; its certificate must be one and readable everywhere.
-    fn refuse_unusable_signer(&mut self, signer: Authority) {
+    pub(in crate::plan::planner) fn refuse_unusable_signer(&mut self, signer: Authority) {
         let name = signer.name();
         let certificate = authority(self, signer);
         let mut source = None;

@@ -8,7 +8,7 @@ use crate::plan::policy::Direct;
 use crate::plan::{CertificateSource, Half, KeySource, NewCertificate, NewFile, Ownership};
 
 /// The components of a node in the order in which they are restarted: an API server is healthy before those that ask it.
-const COMPONENTS: [Service; 5] = [
+pub(in crate::plan::planner) const COMPONENTS: [Service; 5] = [
     Service::KubeApiserver,
     Service::KubeControllerManager,
     Service::KubeScheduler,
@@ -17,29 +17,30 @@ const COMPONENTS: [Service; 5] = [
 ];
 
 /// What is done on one node.
-pub(super) struct NodeWork<'a> {
-    pub(super) node: &'a NodeFacts,
-    pub(super) seen: &'a Observation,
+#[derive(Clone)]
+pub(in crate::plan::planner) struct NodeWork<'a> {
+    pub(in crate::plan::planner) node: &'a NodeFacts,
+    pub(in crate::plan::planner) seen: &'a Observation,
     /// The pairs of etcd members, on a member's own node.
-    pub(super) etcd_files: Vec<NewFile>,
+    pub(in crate::plan::planner) etcd_files: Vec<NewFile>,
     /// Whether its own pair is among them.
-    pub(super) restarts_etcd: bool,
+    pub(in crate::plan::planner) restarts_etcd: bool,
     /// All other files.
-    pub(super) files: Vec<NewFile>,
+    pub(in crate::plan::planner) files: Vec<NewFile>,
     /// Whether the kubelet is to make a new serving pair.
-    pub(super) renews_serving: bool,
+    pub(in crate::plan::planner) renews_serving: bool,
     /// Its present one, which is moved away for that.
-    pub(super) retired: Vec<String>,
+    pub(in crate::plan::planner) retired: Vec<String>,
     /// The components that are restarted beside etcd.
-    pub(super) containers: Vec<String>,
+    pub(in crate::plan::planner) containers: Vec<String>,
 }
 
 impl NodeWork<'_> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::plan::planner) fn is_empty(&self) -> bool {
         !self.changes_etcd() && !self.changes_components()
     }
 
-    pub(super) fn changes_etcd(&self) -> bool {
+    pub(in crate::plan::planner) fn changes_etcd(&self) -> bool {
         !self.etcd_files.is_empty() || self.restarts_etcd
     }
 
@@ -47,7 +48,7 @@ impl NodeWork<'_> {
         !self.etcd_files.is_empty() || !self.files.is_empty()
     }
 
-    pub(super) fn changes_components(&self) -> bool {
+    pub(in crate::plan::planner) fn changes_components(&self) -> bool {
         !self.files.is_empty() || !self.retired.is_empty() || !self.containers.is_empty()
     }
 

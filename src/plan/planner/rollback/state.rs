@@ -1,0 +1,88 @@
+//! What rke keeps of the cluster, in the API and on the bastion, comes back from the copies that the run made of it.
+
+use std::collections::BTreeMap;
+
+use super::super::PlannedStep;
+use super::{Draft, RancherFiles, Undoing};
+use crate::facts::BastionCopy;
+use crate::finding::Finding;
+use crate::inventory::{NodeName, Role};
+use crate::plan::{Action, KeptState};
+
+impl Draft<'_> {
+    /// Returns the steps that put back what rke keeps, and says where no copy is left.
+    pub(super) fn state_to_restore(&mut self, undoing: &Undoing<'_>) -> Vec<PlannedStep> {
+        let run = undoing.run;
+        if run.is_rancher_rotated() && undoing.rancher_files == RancherFiles::Left {
+            return Vec::new();
+        }
+        let mut steps: Vec<PlannedStep> = Vec::new();
+        for step in run.effects() {
+            let is_done = run.done.contains(&step.id);
+            match &step.action {
+                Action::UpdateClusterState { names, .. } | Action::RestoreClusterState { names, .. } => {
+                    let kept = kept(undoing);
+                    if kept.is_empty() {
+                        continue;
+                    }
+                    let nodes: Vec<NodeName> = self
+                        .facts
+                        .seen()
+                        .filter(|(node, _)| node.has(Role::ControlPlane))
+                        .map(|(node, _)| node.name.clone())
+                        .collect();
+                    let action = Action::RestoreClusterState {
+                        nodes,
+                        run: run.name.clone(),
+                        kept,
+                        names: names.clone(),
+                    };
+                    steps.push((None, action, "the next `rke up` would put the others back".to_owned()));
+                }
+                Action::UpdateStateFile { path, .. }
+                | Action::UpdateKubeConfig { path, .. }
+                | Action::RestoreBastionFile { path, .. } => {
+                    match undoing.bastion.iter().find(|copy| copy.path == *path) {
+                        Some(BastionCopy { is_same: true, .. }) | None => {}
+                        Some(BastionCopy { copy: Some(copy), .. }) => {
+                            let action =
+                                Action::RestoreBastionFile { path: path.clone(), copy: Some(copy.clone()) };
+                            steps.push((None, action, "as before the run".to_owned()));
+                        }
+                        Some(BastionCopy { copy: None, is_present: true, .. }) if is_done => {
+                            let action = Action::RestoreBastionFile { path: path.clone(), copy: None };
+                            steps.push((None, action, "the run made it".to_owned()));
+                        }
+                        Some(BastionCopy { is_present: false, .. }) if is_done => {
+                            let message =
+                                format!("`{path}` is gone, and so is the copy that the run made of it");
+                            self.findings.push(Finding::warning("copy-missing", message));
+                        }
+                        Some(_) => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        steps
+    }
+}
+
+/// Returns where the run has kept each object that it wrote to: the first copy, for a later one may hold what it wrote itself.
+fn kept(undoing: &Undoing<'_>) -> Vec<KeptState> {
+    let mut first: BTreeMap<&str, (i64, &NodeName)> = BTreeMap::new();
+    for (node, backup) in undoing.backups {
+        let objects = backup.as_ref().map(|backup| backup.objects.as_slice()).unwrap_or_default();
+        for object in objects {
+            let place = first.entry(&object.file_name).or_insert((object.kept_at, node));
+            if object.kept_at < place.0 {
+                *place = (object.kept_at, node);
+            }
+        }
+    }
+    let state = |(file_name, (_, node)): (&str, (i64, &NodeName))| KeptState {
+        node: node.clone(),
+        file_name: file_name.to_owned(),
+    };
+    first.into_iter().map(state).collect()
+}
