@@ -11,6 +11,7 @@ mod failure;
 mod nodes;
 mod plan;
 mod rancher;
+mod resume;
 mod rollback;
 mod runs;
 mod selection;

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::NodeName;
+use crate::pki::Fingerprint;
 use crate::plan::{Plan, StageName, StepId};
 
-pub use state::{RunState, StepState};
+pub use state::{Attempt, RunState, StepState};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub struct Event {
     pub sequence: u64,
     /// When.
     pub at: Timestamp,
-    /// Milliseconds since the run began.
+    /// Milliseconds since the attempt began.
     pub elapsed_ms: u64,
     /// What.
     #[serde(flatten)]
@@ -39,8 +40,31 @@ pub enum EventKind {
         cluster: String,
         /// The bastion's user and host.
         owner: String,
+        /// The process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
         /// The stages with their steps.
         stages: Vec<StageOutline>,
+    },
+    /// A run that stopped goes on: a later attempt at it began, and every step has its turn again.
+    RunResumed {
+        /// The run.
+        run: String,
+        /// The cluster.
+        cluster: String,
+        /// Counts from 2 within a run.
+        attempt: u32,
+        /// The bastion's user and host.
+        owner: String,
+        /// The process.
+        pid: u32,
+        /// The stages with their steps.
+        stages: Vec<StageOutline>,
+    },
+    /// New certificates were made. None is in use yet, and no private key is told.
+    CertificatesIssued {
+        /// What was made.
+        certificates: Vec<IssuedCertificate>,
     },
     /// The lock was taken.
     LockTaken {
@@ -82,6 +106,23 @@ pub enum EventKind {
         /// What it does: a lower-case fragment.
         message: String,
     },
+    /// A step met a fault on the way to its node that may pass, and is tried again after a pause.
+    StepRetried {
+        /// Its stage.
+        stage: StageName,
+        /// The step.
+        step: StepId,
+        /// Its node.
+        node: Option<NodeName>,
+        /// Which try comes next; the first one is 1.
+        attempt: u32,
+        /// How many tries there are at most.
+        attempts: u32,
+        /// What went wrong: a lower-case fragment.
+        error: String,
+        /// How long the pause is, in milliseconds.
+        pause_ms: u64,
+    },
     /// The operator is asked to rotate.
     WaitingForOperator {
         /// The step.
@@ -122,6 +163,17 @@ pub enum EventKind {
         /// The exit status.
         exit_status: u8,
     },
+}
+
+/// A certificate that a run made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedCertificate {
+    /// Its name (`kube-node`).
+    pub name: String,
+    /// What it is.
+    pub sha256: Fingerprint,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
 }
 
 /// A stage as the first event names it.

@@ -3,11 +3,13 @@
 //! It is told what to do by the plan alone, looks again through `gather`, and tells what happens as events. It does not know
 //! who draws them.
 
+mod earlier;
 mod files;
 mod issuance;
 mod lease;
 mod lock;
 mod prove;
+mod recognition;
 mod recorder;
 mod restart;
 mod restore;
@@ -32,14 +34,16 @@ use crate::gather::Gatherer;
 use crate::inventory::NodeName;
 use crate::journal::{Journal, JournalError};
 use crate::kube::{ApiServer, Health};
-use crate::pki::KeyPair;
+use crate::pki::{KeyPair, Location};
 use crate::plan::{Plan, Stage, StageName, Step};
 use crate::rancher;
+use earlier::Earlier;
 use issuance::Issuance;
 use lease::Lease;
 use prove::NodeList;
 use step::Peers;
 
+pub use earlier::trail;
 pub use lease::LeaseTimes;
 pub use lock::{Claim, LockError, release as release_lock, take as take_lock};
 pub use recorder::Recorder;
@@ -101,7 +105,7 @@ pub struct Run {
     pub holder: LockHolder,
     /// What is carried out.
     pub plan: Plan,
-    /// What the plan was made from.
+    /// What the plan was made from; of a run that goes on, what was seen before this attempt.
     pub facts: Facts,
     /// Looks at nodes, and connects to them.
     pub gatherer: Gatherer,
@@ -129,6 +133,8 @@ pub struct Rancher {
 struct Execution<'a> {
     run: &'a Run,
     recorder: &'a Recorder<'a>,
+    /// What earlier attempts at this run did.
+    earlier: Earlier,
     /// The kube-admin pair that this run made: one for all nodes.
     kube_admin: OnceCell<KeyPair>,
     /// When somebody else had made the certificates: from then on the agents of the nodes have their time.
@@ -167,6 +173,9 @@ impl StepError {
 
 /// Carries a plan out and returns what came of it; every event is in the journal before `listen` hears of it.
 ///
+/// A journal that holds an earlier attempt is gone on with: the same plan once more, from fresh facts. Each step recognises what it has
+/// done already, and does the rest.
+///
 /// The lock must be held; it is given back at the end, whatever came of the run. An error means that the journal cannot be
 /// written any more, and that nothing was begun after that. Dropping the future cuts running steps off, and the lock stays.
 pub async fn execute(
@@ -174,24 +183,23 @@ pub async fn execute(
     journal: Journal,
     listen: &mut (dyn FnMut(&crate::event::Event) + Send),
 ) -> Result<RunState, JournalError> {
+    let earlier = Earlier::new(journal.history().state.clone());
     let recorder = Recorder::new(journal, run.clock, listen);
     let execution = Execution {
         run,
         recorder: &recorder,
+        issuance: Issuance::begin(&run.plan, |name| {
+            earlier.in_use(&run.facts, Location::Ssl, name).is_none()
+        }),
+        earlier,
         kube_admin: OnceCell::new(),
         rotated_at: OnceCell::new(),
-        issuance: Issuance::begin(&run.plan),
         peers: Peers::default(),
         node_list: NodeList::default(),
         lease: Lease::new(run.lease, &run.plan.lock_nodes, run.clock.now()),
         failed: AtomicBool::new(false),
     };
-    recorder.record(EventKind::RunStarted {
-        run: run.holder.run.clone(),
-        cluster: run.plan.cluster.clone(),
-        owner: run.holder.owner.clone(),
-        stages: StageOutline::of(&run.plan),
-    })?;
+    recorder.record(execution.beginning())?;
     recorder.record(EventKind::LockTaken { nodes: run.plan.lock_nodes.clone() })?;
     let result = tokio::select! {
         result = execution.run_stages() => result,
@@ -206,6 +214,19 @@ pub async fn execute(
 }
 
 impl Execution<'_> {
+    /// Returns the event that begins this attempt.
+    fn beginning(&self) -> EventKind {
+        let Run { holder, plan, .. } = self.run;
+        let (run, cluster, owner) = (holder.run.clone(), plan.cluster.clone(), holder.owner.clone());
+        let stages = StageOutline::of(plan);
+        match self.earlier.attempts() {
+            0 => EventKind::RunStarted { run, cluster, owner, pid: Some(holder.pid), stages },
+            attempts => {
+                EventKind::RunResumed { run, cluster, attempt: attempts + 1, owner, pid: holder.pid, stages }
+            }
+        }
+    }
+
     /// Runs the stages, one after the other.
     async fn run_stages(&self) -> Result<(), JournalError> {
         for stage in &self.run.plan.stages {
@@ -274,7 +295,9 @@ impl Execution<'_> {
                 step: planned.id.clone(),
                 node: node.cloned(),
             })?;
-            let outcome = match self.perform(step::Turn { stage: stage.name, step: planned }, &mut seat).await
+            let outcome = match self
+                .perform(step::Turn { stage: stage.name, step: planned, number: 1 }, &mut seat)
+                .await
             {
                 Ok(outcome) => outcome,
                 Err(StepError { error, hint }) => {

@@ -3,7 +3,7 @@
 //! `execute` appends, `runs` and every later look read back; a torn last line is what a power cut leaves, and is left out.
 #![expect(clippy::disallowed_methods, reason = "the journal owns the state folder")]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,16 @@ pub enum JournalError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// Another process has the journal open for writing: the run goes on.
+    #[error("run {run} is still going on{}", by(owner, *pid))]
+    Alive {
+        /// The run.
+        run: String,
+        /// Who runs it.
+        owner: String,
+        /// Its process.
+        pid: Option<u32>,
+    },
     /// No run has such a name.
     #[error("no run of this cluster is named `{0}`")]
     NoSuchRun(String),
@@ -52,6 +62,15 @@ pub enum JournalError {
     },
 }
 
+/// Returns by whom a run goes on, as far as its journal tells.
+fn by(owner: &str, pid: Option<u32>) -> String {
+    match pid {
+        _ if owner.is_empty() => String::new(),
+        Some(pid) => format!(": {owner} has it, process {pid}"),
+        None => format!(": {owner} has it"),
+    }
+}
+
 /// One line of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -60,30 +79,67 @@ struct Line {
     event: Event,
 }
 
-/// The open journal of a run that is going on.
+/// The open journal of a run that is going on; while it is open, no other process can open it.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
     path: PathBuf,
+    history: History,
+}
+
+/// What a journal held when it was opened.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// What its events amount to.
+    pub state: RunState,
+    /// The number of the last of them; 0 where there is none.
+    pub sequence: u64,
 }
 
 impl Journal {
     /// Makes the folder of a run, with its plan and an empty journal (0700 and 0600).
     pub fn create(folder: &Path, plan: &Plan) -> Result<Self, JournalError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(io_error("creating", folder))?;
+        make_folder(folder)?;
         let plan_path = folder.join("plan.json");
         let text = serde_json::to_vec_pretty(plan)
             .map_err(|source| JournalError::Format { path: plan_path.clone(), source })?;
         write_private(&plan_path, &text)?;
-        let path = folder.join("journal.jsonl");
+        let path = folder.join(FILE_NAME);
         let file =
             private().create_new(true).append(true).open(&path).map_err(io_error("creating", &path))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("syncing", folder))?;
-        Ok(Self { file, path })
+        if !try_lock(&file).map_err(io_error("locking", &path))? {
+            return Err(alive(folder, &RunState::default()));
+        }
+        sync_folder(folder)?;
+        Ok(Self { file, path, history: History::default() })
+    }
+
+    /// Opens the journal of a run that stopped, to go on with it: a torn last line is cut off.
+    ///
+    /// Only one process can have it open: [`JournalError::Alive`] says that the run has not stopped.
+    pub fn open(folder: &Path) -> Result<Self, JournalError> {
+        let path = folder.join(FILE_NAME);
+        let file =
+            OpenOptions::new().read(true).append(true).open(&path).map_err(io_error("opening", &path))?;
+        if !try_lock(&file).map_err(io_error("locking", &path))? {
+            let state = read_events(&path).map(|events| RunState::of(&events)).unwrap_or_default();
+            return Err(alive(folder, &state));
+        }
+        let text = fs::read(&path).map_err(io_error("reading", &path))?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        if whole < text.len() {
+            file.set_len(whole as u64)
+                .and_then(|()| file.sync_all())
+                .map_err(io_error("cutting a torn line off", &path))?;
+        }
+        let events = parse_events(&path, text.get(..whole).unwrap_or_default())?;
+        let sequence = events.last().map_or(0, |event| event.sequence);
+        Ok(Self { file, path, history: History { state: RunState::of(&events), sequence } })
+    }
+
+    /// Returns what it held when it was opened.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Appends an event; lifecycle events are on disk when this returns.
@@ -98,6 +154,48 @@ impl Journal {
         }
         self.file.sync_data().map_err(io_error("syncing", &self.path))
     }
+}
+
+/// The journal's name in the folder of its run.
+const FILE_NAME: &str = "journal.jsonl";
+
+/// Takes the lock that a living attempt has, and returns whether it was free; the system gives it back when the process ends,
+/// however it ends.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // A file system without locks: the lock on the nodes must do.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Returns whether a process has a journal open for writing.
+fn is_alive(path: &Path) -> bool {
+    let lock = File::open(path).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+fn alive(folder: &Path, state: &RunState) -> JournalError {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let pid = state.attempts.last().and_then(|attempt| attempt.pid);
+    JournalError::Alive { run: name, owner: state.owner.clone(), pid }
+}
+
+/// Makes a folder and those above it (0700); all their names survive a loss of power.
+fn make_folder(folder: &Path) -> Result<(), JournalError> {
+    let missing = folder.ancestors().take_while(|above| !above.exists()).count();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error("creating", folder))?;
+    // A relative path ends in an empty one, which stands for the working folder.
+    let above = folder.ancestors().skip(1).take(missing);
+    above
+        .map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
+        .try_for_each(sync_folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), JournalError> {
+    File::open(folder).and_then(|open| open.sync_all()).map_err(io_error("syncing", folder))
 }
 
 /// Returns a function that wraps what the system said.
@@ -171,7 +269,7 @@ impl ClusterFolder {
     /// Returns the names of all runs, newest first.
     pub fn runs(&self) -> Vec<String> {
         let mut runs = names(&self.0);
-        runs.retain(|name| self.0.join(name).join("journal.jsonl").is_file());
+        runs.retain(|name| self.0.join(name).join(FILE_NAME).is_file());
         runs.sort();
         runs.reverse();
         runs
@@ -201,6 +299,8 @@ pub struct RecordedRun {
     pub plan: Plan,
     /// What its events amount to.
     pub state: RunState,
+    /// Whether a process is at it now.
+    pub is_alive: bool,
 }
 
 /// Reads every run of some folders, newest first, and returns beside them why some could not be read.
@@ -220,13 +320,25 @@ pub fn read_runs(folders: &[ClusterFolder]) -> (Vec<RecordedRun>, Vec<JournalErr
 /// Reads one run back.
 pub fn read_run(folder: &Path) -> Result<RecordedRun, JournalError> {
     let plan = load_plan(&folder.join("plan.json"))?;
-    let state = RunState::of(&read_events(&folder.join("journal.jsonl"))?);
-    Ok(RecordedRun { folder: folder.to_owned(), plan, state })
+    let path = folder.join(FILE_NAME);
+    let is_alive = is_alive(&path);
+    let mut state = RunState::of(&read_events(&path)?);
+    if state.run.is_empty() {
+        // It was killed before its first event was on disk.
+        state.run = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        state.cluster.clone_from(&plan.cluster);
+    }
+    Ok(RecordedRun { folder: folder.to_owned(), plan, state, is_alive })
 }
 
 /// Reads the events of a journal; a torn last line is left out.
 pub fn read_events(path: &Path) -> Result<Vec<Event>, JournalError> {
     let text = fs::read(path).map_err(io_error("reading", path))?;
+    parse_events(path, &text)
+}
+
+/// Returns the events in a text of whole lines; what follows the last of them is torn.
+fn parse_events(path: &Path, text: &[u8]) -> Result<Vec<Event>, JournalError> {
     let whole = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     // A kind of event that a later certroll wrote is skipped; what is no JSON at all is damage.
     let parse = |line: &[u8]| match serde_json::from_slice::<Line>(line) {

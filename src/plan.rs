@@ -15,6 +15,7 @@ mod policy;
 mod repair;
 mod restore;
 mod switch;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +32,7 @@ pub use action::{
     Action, CertificateBefore, FileCopy, Guard, Health, KeptState, KubeAdminSource, RUN_VARIABLE, TmpFolder,
     kube_admin_paths, restart as restart_command,
 };
-pub use basis::{basis, moved, moved_of_node};
+pub use basis::{basis, is_as_planned, moved, moved_on_node, moved_since};
 pub use blockers::on_node as node_blockers;
 pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership};
 pub use checker::check;
@@ -41,6 +42,7 @@ pub use policy::{
     RancherTarget, Renewal, is_active,
 };
 pub use restore::{Restoration, Saved, not_restored};
+pub use trail::{Rotated, Trail};
 
 /// The version of the saved form.
 pub const PLAN_VERSION: u32 = 1;

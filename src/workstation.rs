@@ -67,12 +67,6 @@ pub enum WorkstationError {
         /// What the system says.
         source: io::Error,
     },
-    /// So many backups of it are there that none was made.
-    #[error("`{}` has too many backups", path.display())]
-    TooManyBackups {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 impl WorkstationError {
@@ -91,7 +85,6 @@ impl WorkstationError {
             }
             Self::Folder { .. } => "check owner and mode of the folder, or run as a user who may write to it",
             Self::Unwritten { .. } => "check the free space of the disk, and owner and mode of the file",
-            Self::TooManyBackups { .. } => "move old backups away",
         }
     }
 }

@@ -2,19 +2,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::arguments::ApplyArguments;
+use super::arguments::{ApplyArguments, RancherOptions};
 use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::plan::{Planned, make, show};
 use super::settings::Settings;
 use super::terminal::{Drawing, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
-use crate::execute::{Claim, LeaseTimes, LockError, Operator, Run, execute, release_lock, take_lock};
-use crate::facts::LockHolder;
+use crate::execute::{
+    Claim, LeaseTimes, LockError, Operator, Rancher, Run, execute, release_lock, take_lock,
+};
 use crate::facts::probe::KeyReading;
-use crate::inventory::NodeName;
+use crate::facts::{Facts, LockHolder};
+use crate::inventory::{Inventory, Node};
 use crate::journal::{ClusterFolder, Journal, load_plan};
-use crate::plan::{Action, PLAN_VERSION, basis, check, moved};
+use crate::plan::{Action, PLAN_VERSION, Plan, basis, check, moved};
 use crate::report;
 use crate::report::AnswerBy;
 use crate::report::progress::Bars;
@@ -28,6 +30,9 @@ pub(super) async fn run(
     terminal: &Terminal,
     arguments: &ApplyArguments,
 ) -> Result<u8, Failure> {
+    if let Some(part) = &arguments.resume {
+        return Box::pin(super::resume::run(settings, terminal, arguments, part)).await;
+    }
     let planned = match &arguments.plan {
         Some(path) => load(settings, terminal, arguments, path).await?,
         None => make(settings, terminal, (&arguments.options, &arguments.rancher)).await?,
@@ -47,19 +52,20 @@ pub(super) async fn run(
         return Ok(u8::from(!planned.plan.not_handled.is_empty()));
     }
     if !arguments.yes {
-        confirm(terminal)?;
+        confirm(terminal, "Carry out this plan?")?;
     }
     carry_out(settings, terminal, planned).await
 }
 
-/// Asks whether the plan may be carried out.
-pub(super) fn confirm(terminal: &Terminal) -> Result<(), Failure> {
+/// Asks whether a plan may be carried out.
+pub(super) fn confirm(terminal: &Terminal, question: &str) -> Result<(), Failure> {
     if !terminal.can_ask() {
         let message = "nothing is carried out without a yes, and there is no terminal to ask on";
-        return Err(Failure::message(REFUSED, message)
-            .hint("review what `certroll plan` shows, then give --yes".to_owned()));
+        return Err(
+            Failure::message(REFUSED, message).hint("review what is shown, then give --yes".to_owned())
+        );
     }
-    match terminal.ask("\nCarry out this plan? Only `yes` is taken for a yes:").as_deref() {
+    match terminal.ask(&format!("\n{question} Only `yes` is taken for a yes:")).as_deref() {
         Some("yes") => Ok(()),
         _ => Err(Failure::message(CANCELLED, "not carried out; nothing was changed")),
     }
@@ -73,32 +79,67 @@ async fn load(
     path: &Path,
 ) -> Result<Planned, Failure> {
     let mut plan = load_plan(path).map_err(|error| Failure::new(USAGE, error))?;
-    if plan.version != PLAN_VERSION {
-        let message =
-            format!("`{}` has version {}, this certroll reads {PLAN_VERSION}", path.display(), plan.version);
-        return Err(Failure::usage(message).hint("make the plan anew".to_owned()));
-    }
+    refuse_version(&plan, path)?;
     let loaded = settings.load()?;
     settings.warn(terminal);
-    let asks_rancher = plan.steps().any(|step| matches!(step.action, Action::RotateByRancher { .. }));
-    let rancher = if asks_rancher {
-        Some(super::rancher::connect(&arguments.rancher, &loaded.inventory).await?.0)
-    } else {
-        None
-    };
+    let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
-    let is_known = |name: &NodeName| plan.basis.contains_key(&format!("node {name}"));
-    let nodes: Vec<_> = loaded.inventory.nodes.iter().filter(|node| is_known(&node.name)).collect();
-    let facts = look(&gatherer, &nodes, terminal).await;
+    let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
     let moved = moved(&plan.basis, &basis(&loaded.inventory, &facts));
     if !moved.is_empty() {
-        let message = format!("the plan is stale: since it was made, this has changed: {}", moved.join(", "));
+        let message =
+            format!("the plan is stale: since it was made, this has changed: {}", few(&moved, &facts));
         return Err(Failure::message(REFUSED, message)
             .hint("make the plan anew; `certroll check` shows what there is now".to_owned()));
     }
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
     plan.blockers.extend(check(&plan, &facts));
     Ok(Planned { break_lock: arguments.options.break_lock.clone(), loaded, facts, gatherer, rancher, plan })
+}
+
+/// Refuses a plan of another version of certroll.
+pub(super) fn refuse_version(plan: &Plan, path: &Path) -> Result<(), Failure> {
+    if plan.version == PLAN_VERSION {
+        return Ok(());
+    }
+    let message =
+        format!("`{}` has version {}, this certroll reads {PLAN_VERSION}", path.display(), plan.version);
+    Err(Failure::usage(message).hint("make the plan anew".to_owned()))
+}
+
+/// Connects to Rancher where a plan has something to ask of it.
+pub(super) async fn rancher_of(
+    plan: &Plan,
+    options: &RancherOptions,
+    inventory: &Inventory,
+) -> Result<Option<Rancher>, Failure> {
+    let asks = plan.steps().any(|step| matches!(step.action, Action::RotateByRancher { .. }));
+    if asks { Ok(Some(super::rancher::connect(options, inventory).await?.0)) } else { Ok(None) }
+}
+
+/// Returns the nodes that a plan was made from.
+pub(super) fn nodes_of<'a>(plan: &Plan, inventory: &'a Inventory) -> Vec<&'a Node> {
+    let is_known = |node: &&Node| plan.basis.contains_key(&format!("node {}", node.name));
+    inventory.nodes.iter().filter(is_known).collect()
+}
+
+/// How many things that have changed are named; more would hide the first of them.
+const NAMED: usize = 8;
+
+/// Returns the first of the things that have changed, in words; of a node that is not seen, why.
+pub(super) fn few(moved: &[String], facts: &Facts) -> String {
+    let word = |key: &String| {
+        let unseen = facts.nodes.iter().find(|node| *key == format!("node {}", node.name));
+        match unseen.map(|node| &node.result) {
+            Some(Err(unseen)) => format!("{key} ({})", unseen.error),
+            _ => key.clone(),
+        }
+    };
+    let mut words: Vec<String> = moved.iter().take(NAMED).map(word).collect();
+    if moved.len() > NAMED {
+        words.push(format!("and {} more", moved.len() - NAMED));
+    }
+    words.join(", ")
 }
 
 /// Takes the lock, runs, and gives the lock back whatever came of it.
@@ -124,36 +165,43 @@ pub(super) async fn carry_out(
     take_lock(&gatherer, &facts, &plan, &holder, claim).await.map_err(refused)?;
 
     let folder = cluster.run(&name);
-    let result = match Journal::create(&folder, &plan) {
-        Ok(journal) => {
-            let operator = Arc::new(Operator::default());
-            let run = Run {
-                holder: holder.clone(),
-                plan,
-                facts: facts.clone(),
-                gatherer: gatherer.clone(),
-                rancher,
-                clock: settings.clock,
-                parallel: settings.common.parallel,
-                operator: Arc::clone(&operator),
-                lease: LeaseTimes::default(),
-            };
-            let state = watch(settings, terminal, &run, journal, &operator).await;
-            state.map(|state| (state, run.plan))
-        }
+    let journal = match Journal::create(&folder, &plan) {
+        Ok(journal) => journal,
         Err(error) => {
             release_lock(&gatherer, &facts, &plan.lock_nodes, &holder).await;
-            Err(Failure::new(FAILED, error))
+            return Err(Failure::new(FAILED, error));
         }
     };
-    let (state, plan) = result?;
+    let run = Run {
+        holder,
+        plan,
+        facts,
+        gatherer,
+        rancher,
+        clock: settings.clock,
+        parallel: settings.common.parallel,
+        operator: Arc::new(Operator::default()),
+        lease: LeaseTimes::default(),
+    };
+    conduct(settings, terminal, &run, journal).await
+}
+
+/// Carries out a plan whose lock is held, and says what came of it.
+pub(super) async fn conduct(
+    settings: &Settings,
+    terminal: &Terminal,
+    run: &Run,
+    journal: Journal,
+) -> Result<u8, Failure> {
+    let state = watch(settings, terminal, run, journal, &run.operator).await?;
     for node in &state.locked {
         terminal.tell(&format!(
-            "warning: the lock on {node} could not be given back; the next run needs `--break-lock {name}`"
+            "warning: the lock on {node} could not be given back; the next run needs `--break-lock {}`",
+            run.holder.run
         ));
     }
     if !terminal.is_json() {
-        terminal.print(&report::summary::summary(&state, &plan, &facts));
+        terminal.print(&report::summary::summary(&state, &run.plan, &run.facts));
     }
     Ok(state.exit_status.unwrap_or(FAILED))
 }
@@ -176,7 +224,7 @@ async fn watch(
         () = hearing => {
             finish(&view);
             return Err(Failure::message(CANCELLED, "stopped at once; running steps were cut off, and commands may still run on nodes")
-                .hint(format!("`certroll check` shows what the nodes have; the lock stays until `--break-lock {}`", run.holder.run)));
+                .hint(format!("`certroll apply --resume {}` goes on, with the lock that it still holds; `certroll check` shows what the nodes have", run.holder.run)));
         }
         () = ticking => return Err(Failure::message(FAILED, "the clock of the bars has stopped")),
     };
@@ -280,7 +328,7 @@ impl View {
 }
 
 /// Returns the refusal of a lock.
-fn refused(error: LockError) -> Failure {
+pub(super) fn refused(error: LockError) -> Failure {
     let hint = error.hint();
     let status = if error.is_refusal() { REFUSED } else { FAILED };
     Failure::new(status, error).hint(hint)

@@ -244,6 +244,13 @@ pub(super) struct ApplyArguments {
     /// Carry out this saved plan; its commands come from its actions
     #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert"])]
     pub(super) plan: Option<PathBuf>,
+    /// Go on with a run that stopped: the newest that has not ended well, or any part of a name
+    ///
+    /// The plan of the run is carried out once more, from a fresh look at the nodes: each step recognises what it has done already
+    /// and does the rest. It is refused while the run still goes on, and where the cluster has moved on since (status 4). A run that
+    /// ended well has nothing to resume (status 0).
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["plan", "procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert"])]
+    pub(super) resume: Option<String>,
     /// Do not ask; never answers for host keys, fingerprints or passwords
     #[arg(short, long)]
     pub(super) yes: bool,

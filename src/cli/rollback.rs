@@ -44,7 +44,7 @@ pub(super) async fn run(
         return Ok(u8::from(!planned.plan.not_handled.is_empty()));
     }
     if !arguments.yes {
-        confirm(terminal)?;
+        confirm(terminal, "Carry out this plan?")?;
     }
     carry_out(settings, terminal, planned).await
 }

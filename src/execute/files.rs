@@ -7,7 +7,7 @@ use super::issuance::Pair;
 use super::step::{Place, Seat};
 use super::{Execution, StepError};
 use crate::command::{Command, quote};
-use crate::event::Outcome;
+use crate::event::{IssuedCertificate, Outcome};
 use crate::facts::{Observation, bundle_names};
 use crate::inventory::NodeName;
 use crate::pki::{
@@ -74,7 +74,15 @@ impl Execution<'_> {
     }
 
     /// Makes the kube-admin pair with the CA's key of a control plane node, which is read, used and wiped.
+    ///
+    /// What an earlier attempt made is taken again where a node has it: all bundles hold the same pair.
     async fn make_kube_admin(&self, signer: &NodeName, directory: &str) -> Result<KeyPair, StepError> {
+        if let Some(found) = self.earlier.in_use(&self.run.facts, Location::Tmp, KUBE_ADMIN) {
+            let folder = found.seen.tmp_directory();
+            let Pair { certificate, key_pem } = self.fetch_pair(found.node, &folder, KUBE_ADMIN).await?;
+            let key_pem = key_pem.ok_or_else(|| StepError::new("the key of kube-admin was not read"))?;
+            return Ok(KeyPair { certificate, key_pem });
+        }
         let Some(kube_ca) = self.run.plan.kube_ca.clone() else {
             return Err(StepError::new("the plan names no kube-ca"));
         };
@@ -95,6 +103,11 @@ impl Execution<'_> {
         let not_after = self.run.clock.now() + KUBE_ADMIN_VALIDITY;
         let certificate =
             authority.issue(&leaf, SubjectKey::Pem(&key_pem), random_serial()?, not_after).map_err(failed)?;
+        self.tell_issued(vec![IssuedCertificate {
+            name: KUBE_ADMIN.to_owned(),
+            sha256: certificate.sha256.clone(),
+            not_after,
+        }])?;
         Ok(KeyPair { certificate, key_pem })
     }
 

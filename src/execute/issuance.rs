@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::{Execution, StepError};
+use crate::event::{EventKind, IssuedCertificate};
 use crate::inventory::Inventory;
 use crate::kube::Identity;
 use crate::pki::{
@@ -65,11 +66,15 @@ pub(super) struct Issuance {
 }
 
 impl Issuance {
-    /// Begins to make the keys of a plan, on all cores and beside everything else.
-    pub(super) fn begin(plan: &Plan) -> Self {
+    /// Begins to make the keys of a plan that are needed, on all cores and beside everything else.
+    pub(super) fn begin(plan: &Plan, is_needed: impl Fn(&str) -> bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut wanted: VecDeque<(String, KeyAlgorithm)> =
-            plan.certificates.iter().filter_map(key_to_make).collect();
+        let mut wanted: VecDeque<(String, KeyAlgorithm)> = plan
+            .certificates
+            .iter()
+            .filter(|certificate| is_needed(&certificate.name))
+            .filter_map(key_to_make)
+            .collect();
         if !plan.ca_keys.is_empty() {
             wanted.push_front((OWN.to_owned(), KeyAlgorithm::Rsa2048));
         }
@@ -155,36 +160,32 @@ impl Execution<'_> {
     }
 
     /// Reads the CA's keys and the pairs that are spread, signs, and wipes the CA's keys.
+    ///
+    /// What is new is in the journal before anybody gets it: a later attempt finds it again where a node has it in use.
     async fn issue(&self) -> Result<Issued, StepError> {
         let plan = &self.run.plan;
         let mut keys = self.issuance.keys().await?;
         let signers = self.signers(&plan.ca_keys).await?;
         let own_key = keys.remove(OWN).ok_or_else(|| StepError::new("the run's own key was not made"))?;
         let identity = own_identity(&signers, self.run.gatherer.inventory(), &own_key, self.run.clock.now())?;
+        let authority = signers.kube_ca.certificate().clone();
         let mut pairs = BTreeMap::new();
+        let mut made = Vec::new();
         for certificate in &plan.certificates {
             let pair = match &certificate.source {
-                CertificateSource::Made { leaf, key: KeySource::Made { .. }, not_after } => {
-                    let key_pem = keys
-                        .remove(&certificate.name)
-                        .ok_or_else(|| StepError::new(format!("no key was made for {}", certificate.name)))?;
-                    let signer = signers.of(leaf.authority)?;
-                    let certificate = sign(signer, leaf, SubjectKey::Pem(&key_pem), *not_after)?;
-                    Pair { certificate, key_pem: Some(key_pem) }
-                }
-                CertificateSource::Made { leaf, key: KeySource::Kept { sha256 }, not_after } => {
-                    let present = self
-                        .run
-                        .facts
-                        .seen()
-                        .filter_map(|(_, seen)| seen.certificate(Location::Ssl, &certificate.name))
-                        .find(|present| present.sha256 == *sha256)
-                        .ok_or_else(|| {
-                            StepError::new(format!("the present {} was not seen", certificate.name))
-                        })?;
-                    let signer = signers.of(leaf.authority)?;
-                    let certificate = sign(signer, leaf, SubjectKey::OfCertificate(present), *not_after)?;
-                    Pair { certificate, key_pem: None }
+                CertificateSource::Made { leaf, key, not_after } => {
+                    if let Some(pair) = self.find_again(certificate, &authority).await? {
+                        pair
+                    } else {
+                        let pair =
+                            self.make(signers.of(leaf.authority)?, leaf, (key, *not_after), &mut keys)?;
+                        made.push(IssuedCertificate {
+                            name: certificate.name.clone(),
+                            sha256: pair.certificate.sha256.clone(),
+                            not_after: pair.certificate.not_after,
+                        });
+                        pair
+                    }
                 }
                 CertificateSource::Node { node, directory, sha256 } => {
                     let pair = self.fetch_pair(node, directory, &certificate.name).await?;
@@ -200,7 +201,71 @@ impl Execution<'_> {
             };
             pairs.insert(certificate.name.clone(), pair);
         }
-        Ok(Issued { pairs, authority: signers.kube_ca.certificate().clone(), identity })
+        self.tell_issued(made)?;
+        Ok(Issued { pairs, authority, identity })
+    }
+
+    /// Writes into the journal what was made.
+    pub(super) fn tell_issued(&self, certificates: Vec<IssuedCertificate>) -> Result<(), StepError> {
+        if certificates.is_empty() {
+            return Ok(());
+        }
+        let issued = EventKind::CertificatesIssued { certificates };
+        self.recorder.record(issued).map_err(|error| StepError::new(super::chain(&error)))
+    }
+
+    /// Makes a certificate, for the key that it is to have.
+    fn make(
+        &self,
+        signer: &Signer,
+        leaf: &Leaf,
+        (key, not_after): (&KeySource, jiff::Timestamp),
+        keys: &mut Keys,
+    ) -> Result<Pair, StepError> {
+        match key {
+            KeySource::Made { .. } => {
+                let key_pem = keys
+                    .remove(&leaf.name)
+                    .ok_or_else(|| StepError::new(format!("no key was made for {}", leaf.name)))?;
+                let certificate = sign(signer, leaf, SubjectKey::Pem(&key_pem), not_after)?;
+                Ok(Pair { certificate, key_pem: Some(key_pem) })
+            }
+            KeySource::Kept { sha256 } => {
+                let present = self
+                    .run
+                    .facts
+                    .seen()
+                    .filter_map(|(_, seen)| seen.certificate(Location::Ssl, &leaf.name))
+                    .find(|present| present.sha256 == *sha256)
+                    .ok_or_else(|| StepError::new(format!("the present {} was not seen", leaf.name)))?;
+                let certificate = sign(signer, leaf, SubjectKey::OfCertificate(present), not_after)?;
+                Ok(Pair { certificate, key_pem: None })
+            }
+        }
+    }
+
+    /// Returns the pair that an earlier attempt made and that a node has in use, if there is one.
+    async fn find_again(
+        &self,
+        wanted: &NewCertificate,
+        authority: &Certificate,
+    ) -> Result<Option<Pair>, StepError> {
+        let Some(found) = self.earlier.in_use(&self.run.facts, Location::Ssl, &wanted.name) else {
+            return Ok(None);
+        };
+        if wanted.keeps_key() {
+            return Ok(Some(Pair { certificate: found.certificate.clone(), key_pem: None }));
+        }
+        let pair = self
+            .fetch_pair(found.node, &format!("{}/ssl", found.seen.kubernetes_directory), &wanted.name)
+            .await?;
+        let key = pair.key_pem.as_ref().map(|key| key.as_str()).unwrap_or_default();
+        let is_pair = Identity::new(&pair.certificate.to_pem(), key, authority).is_ok();
+        if pair.certificate.sha256 != found.certificate.sha256 || !is_pair {
+            return Err(StepError::new(format!("{} on {} is another one now", wanted.name, found.node))
+                .hint("somebody else writes there too: stop that, then `certroll apply --resume` again"));
+        }
+        Ok(Some(pair))
     }
 
     /// Reads the CAs' pairs from the nodes that the plan names.

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::event::{Event, EventKind, RunState};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{History, Journal, JournalError};
 
 /// Numbers events, keeps them in the journal, and tells whoever listens; in this order.
 pub struct Recorder<'a> {
@@ -21,9 +21,10 @@ struct Inner<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// Returns a recorder for a journal.
+    /// Returns a recorder for a journal: it goes on where the journal ends, and its clock begins anew.
     pub fn new(journal: Journal, clock: Clock, listen: &'a mut (dyn FnMut(&Event) + Send)) -> Self {
-        let inner = Inner { journal, state: RunState::default(), sequence: 0, listen };
+        let History { state, sequence } = journal.history().clone();
+        let inner = Inner { journal, state, sequence, listen };
         Self { clock, began: Instant::now(), inner: Mutex::new(inner) }
     }
 

@@ -33,6 +33,9 @@ impl Execution<'_> {
         timeout: Duration,
     ) -> Result<Outcome, StepError> {
         let needy = match guard {
+            Guard::Always if self.has_begun_before(place.turn) => {
+                self.not_restarted(place, containers, timeout).await?
+            }
             Guard::Always => containers.to_vec(),
             Guard::IfNeeded { patience, before } => self.needy(place, containers, *patience, before).await?,
         };
@@ -53,6 +56,25 @@ impl Execution<'_> {
             self.wait_until_healthy(place, container, timeout).await?;
         }
         Ok(Outcome::Done { message: format!("{} restarted and healthy", needy.join(" and ")) })
+    }
+
+    /// Returns the containers that an earlier try left to restart: those that it did not come to, and those that are not well.
+    async fn not_restarted(
+        &self,
+        place: &Place<'_>,
+        containers: &[String],
+        timeout: Duration,
+    ) -> Result<Vec<String>, StepError> {
+        let seen = self.look_again(place).await?;
+        let mut left = Vec::new();
+        for container in containers {
+            let stands = self.is_started_by_run(&seen, container)
+                && self.settles(place, container, &seen, timeout).await?;
+            if !stands {
+                left.push(container.clone());
+            }
+        }
+        Ok(left)
     }
 
     /// Returns the containers that need a restart, after whoever rotated had its time.

@@ -36,7 +36,7 @@ impl Execution<'_> {
             let message = "all files are as they were before, and their components use them".to_owned();
             return Ok(Outcome::Unneeded { message });
         }
-        self.wait_for_gate(place, &back.change).await?;
+        self.wait_for_gate(place, &back.change, place.planned).await?;
         let mut printed = String::new();
         if !stands {
             let commands = place.turn.step.action.commands(place.planned);

@@ -55,10 +55,12 @@ impl Execution<'_> {
         issued: &Issued,
     ) -> Result<Outcome, StepError> {
         let mut written = Vec::new();
+        let mut is_there = false;
         for attempt in 1.. {
             match self.update_full_state(api, peer, names, issued).await {
-                Ok(Some(object)) => written.push(object),
-                Ok(None) => {}
+                Ok(Object::Written(object)) => written.push(object),
+                Ok(Object::Same) => is_there = true,
+                Ok(Object::Absent) => {}
                 Err(Written::Conflict) if attempt < WRITE_ATTEMPTS => continue,
                 Err(error) => return Err(error.into()),
             }
@@ -66,55 +68,78 @@ impl Execution<'_> {
         }
         let mut secrets = 0;
         for name in names {
-            secrets += usize::from(self.update_secret(api, peer, name, issued).await?);
+            match self.update_secret(api, peer, name, issued).await? {
+                Object::Written(_) => secrets += 1,
+                Object::Same => is_there = true,
+                Object::Absent => {}
+            }
         }
         if secrets > 0 {
             written.push(format!("{secrets} secrets of rke 0.1"));
         }
         Ok(match written.as_slice() {
+            [] if is_there => {
+                Outcome::Unneeded { message: "what rke keeps in the API has them already".to_owned() }
+            }
             [] => Outcome::Unneeded { message: "rke keeps nothing of this cluster in the API".to_owned() },
             written => Outcome::Done { message: format!("{} written", written.join(" and ")) },
         })
     }
 
-    /// Writes into `kube-system/full-cluster-state`, and returns what it is called, if it is there.
+    /// Writes into `kube-system/full-cluster-state`.
     async fn update_full_state(
         &self,
         api: &ApiServer<'_>,
         peer: &Peer<'_>,
         names: &[String],
         issued: &Issued,
-    ) -> Result<Option<String>, Written> {
-        let Some(mut object) = api.cluster_state().await? else { return Ok(None) };
+    ) -> Result<Object, Written> {
+        let Some(mut object) = api.cluster_state().await? else { return Ok(Object::Absent) };
         of_this_cluster(&object.state, issued, "kube-system/full-cluster-state")?;
-        self.keep(peer, "full-cluster-state.json", object.state.to_compact().as_bytes()).await?;
+        let old = object.state.to_compact();
+        let certificates = object.state.certificates();
+        let found = certificates.iter().filter_map(|found| found.certificate.as_ref().ok());
+        let is_own = found.into_iter().any(|found| self.is_made_by_run(&found.sha256));
         replace(&mut object.state, names, issued)?;
+        if object.state.to_compact() == old {
+            return Ok(Object::Same);
+        }
+        // What this run has written is not the old state: that was kept before.
+        if !is_own {
+            self.keep(peer, "full-cluster-state.json", old.as_bytes()).await?;
+        }
         let kind = match object.holder {
             StateHolder::ConfigMap => "ConfigMap",
             StateHolder::Secret => "Secret",
         };
         api.replace_cluster_state(object).await?;
-        Ok(Some(format!("the {kind} kube-system/full-cluster-state")))
+        Ok(Object::Written(format!("the {kind} kube-system/full-cluster-state")))
     }
 
-    /// Writes into the secret of a certificate, as rke 0.1 keeps them, and returns whether it is there.
+    /// Writes into the secret of a certificate, as rke 0.1 keeps them.
     async fn update_secret(
         &self,
         api: &ApiServer<'_>,
         peer: &Peer<'_>,
         name: &str,
         issued: &Issued,
-    ) -> Result<bool, StepError> {
+    ) -> Result<Object, StepError> {
         let pair = issued.pair(name)?;
         for _ in 1..WRITE_ATTEMPTS {
             let found =
                 api.certificate_secret(name).await.map_err(|error| StepError::new(super::chain(&error)))?;
-            let Some(mut secret) = found else { return Ok(false) };
-            self.keep(peer, &format!("secret-{name}.json"), secret.as_str().as_bytes()).await?;
+            let Some(mut secret) = found else { return Ok(Object::Absent) };
+            let old = Zeroizing::new(secret.as_str().to_owned());
+            let is_own = secret.certificate().is_ok_and(|found| self.is_made_by_run(&found.sha256));
             let key = pair.key_pem.as_ref().map(|key| key.as_str());
-            secret.replace(&pair.certificate.to_pem(), key);
+            if !secret.replace(&pair.certificate.to_pem(), key) {
+                return Ok(Object::Same);
+            }
+            if !is_own {
+                self.keep(peer, &format!("secret-{name}.json"), old.as_bytes()).await?;
+            }
             match api.replace_certificate_secret(secret).await {
-                Ok(()) => return Ok(true),
+                Ok(()) => return Ok(Object::Written(name.to_owned())),
                 Err(KubeError::Conflict { .. }) => {}
                 Err(error) => return Err(StepError::new(super::chain(&error))),
             }
@@ -170,7 +195,11 @@ impl Execution<'_> {
             return Ok(Outcome::Unneeded { message: format!("`{path}` is not there any more") });
         };
         of_this_cluster(&file.state, issued, path)?;
+        let old = file.state.to_compact();
         replace(&mut file.state, names, issued)?;
+        if file.state.to_compact() == old {
+            return Ok(Outcome::Unneeded { message: format!("`{path}` has them already") });
+        }
         let backup = file.write(&self.run.holder.run).map_err(|error| on_bastion(&error))?;
         Ok(told(path, backup.as_ref()))
     }
@@ -189,7 +218,9 @@ impl Execution<'_> {
                 return Err(StepError::new(format!("`{path}` is of another cluster: it was left as it is"))
                     .hint("move it away; certroll then makes a new one"));
             }
-            file.replace(&certificate, key).map_err(|error| on_bastion(&error))?;
+            if !file.replace(&certificate, key).map_err(|error| on_bastion(&error))? {
+                return Ok(Outcome::Unneeded { message: format!("`{path}` has the pair already") });
+            }
             file
         } else {
             let authority_pem = issued.authority.to_pem();
@@ -236,6 +267,16 @@ fn replace(state: &mut FullState, names: &[String], issued: &Issued) -> Result<(
         state.replace(name, &pair.certificate.to_pem(), key);
     }
     Ok(())
+}
+
+/// What became of an object in the API.
+enum Object {
+    /// It is not there.
+    Absent,
+    /// It has the new certificates already.
+    Same,
+    /// It was written; how people call it.
+    Written(String),
 }
 
 /// Why an object was not written.

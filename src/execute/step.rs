@@ -12,7 +12,7 @@ use crate::event::{EventKind, Outcome};
 use crate::facts::Observation;
 use crate::inventory::{Node, NodeName};
 use crate::plan::{
-    Action, RUN_VARIABLE, StageName, Step, is_control_plane_or_etcd, moved_of_node, node_blockers,
+    Action, RUN_VARIABLE, StageName, Step, is_control_plane_or_etcd, moved_on_node, node_blockers,
 };
 use crate::transport::Session;
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ impl Seat {
 pub(super) struct Turn<'a> {
     pub(super) stage: StageName,
     pub(super) step: &'a Step,
+    /// Which try of this attempt it is; the first one is 1.
+    pub(super) number: u32,
 }
 
 /// A step with what it needs of its node.
@@ -89,6 +91,9 @@ impl Execution<'_> {
     /// Does what a step says.
     pub(super) async fn perform(&self, turn: Turn<'_>, seat: &mut Seat) -> Result<Outcome, StepError> {
         let step = turn.step;
+        if let Some(outcome) = self.built_upon(turn) {
+            return Ok(outcome);
+        }
         let rotated = match &step.action {
             Action::RotateByRancher { cluster_id, service, timeout, .. } => {
                 Some(Box::pin(self.rotate_by_rancher(turn, cluster_id, *service, *timeout)).await)
@@ -153,6 +158,13 @@ impl Execution<'_> {
                 self.restart(place, containers, guard, *timeout).await
             }
             Action::RestartAgent { container } => {
+                if self.has_begun_before(place.turn)
+                    && self.is_started_by_run(&self.look_again(place).await?, container)
+                {
+                    return Ok(Outcome::Unneeded {
+                        message: format!("{container} was restarted by this run"),
+                    });
+                }
                 self.run_commands(place, None).await?;
                 Ok(Outcome::Done { message: format!("{container} restarted") })
             }
@@ -209,10 +221,11 @@ impl Execution<'_> {
         if let Some(blocker) = node_blockers(&observation, self.run.plan.procedure).into_iter().next() {
             return Err(StepError { error: blocker.message, hint: blocker.hint });
         }
-        if moved_of_node(&self.run.plan, place.node, &observation) {
-            return Err(
-                StepError::new("the node has changed since the plan was made").hint("make a new plan")
-            );
+        let trail = self.earlier.trail(&self.run.plan);
+        let moved = moved_on_node(&self.run.plan, place.node, &observation, &trail);
+        if !moved.is_empty() {
+            return Err(StepError::new(format!("changed since the plan was made: {}", moved.join(", ")))
+                .hint("make a new plan"));
         }
         Ok(Outcome::Done { message: "as it was when the plan was made".to_owned() })
     }

@@ -6,15 +6,17 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::files::{Parcel, pack, unpack};
+use super::recognition::Standing;
 use super::step::{Place, poll_interval};
 use super::{Execution, StepError};
 use crate::command::{Command, quote};
 use crate::event::Outcome;
 use crate::facts::probe::etcd_endpoint;
+use crate::facts::{File, Observation};
 use crate::inventory::NodeName;
 use crate::kube::{ApiServer, etcd_health};
 use crate::pki::{Location, Service};
-use crate::plan::{Gate, Half, NewFile};
+use crate::plan::{Gate, Half, NewFile, is_as_planned};
 
 /// What is so when a node cannot be given its files.
 const UNTOUCHED: &str = "nothing was switched or restarted on any node: put this node right (space, a file system that can be written to), then apply again";
@@ -69,7 +71,22 @@ impl Execution<'_> {
 
     /// Puts a node's files into place, and restarts what uses them.
     pub(super) async fn switch(&self, place: &Place<'_>, change: &Change<'_>) -> Result<Outcome, StepError> {
-        self.wait_for_gate(place, change).await?;
+        if let Standing::Files(seen) = self.standing(place, change).await? {
+            let restarted = self.complete_switch(place, change, *seen).await?;
+            if !change.retired.is_empty() {
+                self.wait_for_serving_pair(place, change.timeout).await?;
+            }
+            return Ok(match restarted.as_slice() {
+                [] => Outcome::Unneeded { message: "switched by this run already, and healthy".to_owned() },
+                names => Outcome::Done {
+                    message: format!(
+                        "switched by this run already; {} restarted and healthy",
+                        names.join(", ")
+                    ),
+                },
+            });
+        }
+        self.wait_for_gate(place, change, place.planned).await?;
         let mut commands = place.turn.step.action.commands(place.planned).into_iter();
         let files = commands.next().ok_or_else(|| StepError::new("the step has no command"))?;
         let printed = self.run_command(place, files).await?;
@@ -90,18 +107,29 @@ impl Execution<'_> {
     }
 
     /// Waits until everything is well that must be, before this step takes a component away.
+    ///
+    /// A member of etcd that is ill on its new files is not asked about itself: its restart takes nothing away.
     pub(super) async fn wait_for_gate(
         &self,
         place: &Place<'_>,
         change: &Change<'_>,
+        seen: &Observation,
     ) -> Result<(), StepError> {
+        let is_own = |member: &&NodeName| **member == place.node.name;
+        let is_ill = seen.health_of(Service::Etcd).is_some_and(|health| health.healthy == Some(false));
         let began = Instant::now();
         loop {
             let opened = match change.gate {
                 Gate::Open => Ok(()),
+                Gate::NoQuorum { .. } if is_ill && self.has_begun_before(place.turn) => Ok(()),
                 Gate::NoQuorum { members } => {
                     self.etcd_has_no_quorum(members).await?;
                     Ok(())
+                }
+                Gate::Etcd { members } if is_ill && self.has_begun_before(place.turn) => {
+                    let others: Vec<NodeName> =
+                        members.iter().filter(|member| !is_own(member)).cloned().collect();
+                    self.etcd_is_well(&others).await
                 }
                 Gate::Etcd { members } => self.etcd_is_well(members).await,
                 Gate::ApiServers { nodes } => self.api_servers_answer(nodes).await,
@@ -196,14 +224,14 @@ impl Execution<'_> {
 
     /// Waits until the kubelet has made a new serving pair, and serves it.
     async fn wait_for_serving_pair(&self, place: &Place<'_>, timeout: Duration) -> Result<(), StepError> {
-        let old = place.planned.certificate(Location::KubeletPki, "kubelet").map(|found| &found.sha256);
+        let is_old = |file: &File| is_as_planned(&self.run.plan, &place.node.name, file);
         let began = Instant::now();
         loop {
             let observation = self.look_again(place).await?;
-            let new = observation.certificate(Location::KubeletPki, "kubelet").map(|found| &found.sha256);
+            let new = observation.certificate_file(Location::KubeletPki, "kubelet");
             let served = observation.served.iter().find(|served| served.service == Service::Kubelet);
             let is_served = served.is_none_or(|served| served.matches_disk == Some(true));
-            if new.is_some() && new != old && is_served {
+            if new.is_some_and(|file| file.certificate_name().is_some() && !is_old(file)) && is_served {
                 return Ok(());
             }
             if began.elapsed() >= timeout {

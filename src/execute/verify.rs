@@ -29,17 +29,18 @@ impl Execution<'_> {
         Ok(Outcome::Done { message: "new certificates are on disk and served".to_owned() })
     }
 
-    /// Returns the certificates that somebody else's rotation must change: where this run has made new ones, those.
+    /// Returns the certificates that somebody else's rotation must change: where this run has made new ones, those too.
     pub(super) fn as_made_here(&self, before: &[CertificateBefore]) -> Vec<CertificateBefore> {
-        let mut before = before.to_vec();
-        if let Some(issued) = self.issuance.so_far() {
-            for certificate in &mut before {
-                if let Ok(pair) = issued.pair(&certificate.name) {
-                    certificate.sha256 = pair.certificate.sha256.clone();
-                }
-            }
+        let mut all = before.to_vec();
+        for certificate in before {
+            let issued = self.issuance.so_far().and_then(|issued| issued.pair(&certificate.name).ok());
+            let here = issued.map(|pair| &pair.certificate.sha256);
+            let made = here.into_iter().chain(self.earlier.made(&certificate.name));
+            all.extend(
+                made.map(|sha256| CertificateBefore { sha256: sha256.clone(), ..certificate.clone() }),
+            );
         }
-        before
+        all
     }
 
     /// Waits until a node is what the plan wanted it to be.
@@ -137,7 +138,9 @@ pub(super) fn unchanged(observation: &Observation, before: &[CertificateBefore])
             observation.certificate(Location::Ssl, &certificate.name).map(|found| &found.sha256);
         now.is_none_or(|now| *now == certificate.sha256)
     };
-    let names: Vec<&str> = before.iter().filter(same).map(|certificate| certificate.name.as_str()).collect();
+    let mut names: Vec<&str> =
+        before.iter().filter(same).map(|certificate| certificate.name.as_str()).collect();
+    names.dedup();
     match names.as_slice() {
         [] => Ok(()),
         names => Err(format!("no new certificate yet for {}", names.join(", "))),

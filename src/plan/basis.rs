@@ -1,32 +1,104 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::Policy;
-use crate::facts::{CATTLE_NODE_AGENT, Content, Facts, NodeFacts, Observation};
-use crate::inventory::{Inventory, Node};
+use super::trail::Trail;
+use super::{Plan, Policy};
+use crate::facts::{CATTLE_NODE_AGENT, Content, Facts, File, Observation};
+use crate::inventory::{Inventory, Node, NodeName, Role};
 use crate::pki::Fingerprint;
 
-/// Returns a hash of each thing that a plan is made from: the inventory and every node.
+/// Returns a hash of each thing that a plan is made from: the inventory, every node, its containers, and every file on it.
 ///
 /// Certificates, roles, images and whether a node answers count; clocks, start times and free space do not.
 pub fn basis(inventory: &Inventory, facts: &Facts) -> BTreeMap<String, String> {
-    let mut basis = BTreeMap::from([("inventory".to_owned(), hash(&describe_inventory(inventory)))]);
-    basis.extend(facts.nodes.iter().map(|node| (format!("node {}", node.name), hash(&describe_node(node)))));
+    let mut basis = BTreeMap::from([(INVENTORY.to_owned(), hash(&describe_inventory(inventory)))]);
+    for node in &facts.nodes {
+        basis.extend(entries(&node.name, &node.roles, node.observation()));
+    }
     basis
 }
 
-/// Returns what is not the same any more, in the words of the keys: `node cp-1`, `inventory`.
+/// Returns what is not the same any more, in the words of the keys: `inventory`, `node cp-1`, `node cp-1 containers`,
+/// `node cp-1 /etc/kubernetes/ssl/kube-node.pem`.
 pub fn moved(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
     let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
     keys.sort();
     keys.dedup();
-    keys.into_iter().filter(|key| then.get(*key) != now.get(*key)).cloned().collect()
+    keys.retain(|key| then.get(*key) != now.get(*key));
+    // Of a node that is another one now, or is not seen, the files need no words of their own.
+    let is_told = |key: &str| {
+        keys.iter().any(|other| key.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(' ')))
+    };
+    keys.iter().filter(|key| !is_told(key)).map(|key| (*key).clone()).collect()
 }
 
-/// Returns whether a node is not what it was any more when a plan was made.
-pub fn moved_of_node(plan: &super::Plan, node: &Node, observation: &Observation) -> bool {
-    let now = hash(&format!("{:?}\n{}", node.roles, describe_observation(observation)));
-    plan.basis.get(&format!("node {}", node.name)) != Some(&now)
+/// Returns what of a plan's basis is not so any more, but for what the plan's own run has changed so far.
+pub fn moved_since(plan: &Plan, inventory: &Inventory, facts: &Facts, trail: &Trail) -> Vec<String> {
+    let is_other_node = |key: &String| {
+        facts.nodes.iter().any(|node| {
+            of_node(key, &node.name).is_some()
+                && !plan.steps().any(|step| step.node.as_ref() == Some(&node.name))
+        })
+    };
+    let mut moved = moved(&plan.basis, &basis(inventory, facts));
+    moved.retain(|key| !is_other_node(key));
+    for (node, seen) in facts.seen() {
+        moved.retain(|key| {
+            !of_node(key, &node.name).is_some_and(|rest| trail.explains(plan, (&node.name, seen), rest))
+        });
+    }
+    moved
+}
+
+/// Returns what of a node is not so any more that a plan was made from, but for what the plan's own run has changed so far.
+pub fn moved_on_node(plan: &Plan, node: &Node, observation: &Observation, trail: &Trail) -> Vec<String> {
+    let then = plan.basis.iter().filter(|(key, _)| of_node(key, &node.name).is_some());
+    let then: BTreeMap<String, String> = then.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut moved = moved(&then, &entries(&node.name, &node.roles, Some(observation)).collect());
+    moved.retain(|key| {
+        !of_node(key, &node.name).is_some_and(|rest| trail.explains(plan, (&node.name, observation), rest))
+    });
+    moved
+}
+
+/// Returns whether a file of a node is what it was when a plan was made.
+pub fn is_as_planned(plan: &Plan, node: &NodeName, file: &File) -> bool {
+    plan.basis.get(&format!("node {node} {}", file.path)) == Some(&describe_file(file))
+}
+
+/// The key of the inventory.
+const INVENTORY: &str = "inventory";
+
+/// The key of a node's containers, behind that of the node.
+const CONTAINERS: &str = "containers";
+
+/// Returns what a key says behind the name of a node; empty for the node itself, `None` for other keys.
+fn of_node<'a>(key: &'a str, node: &NodeName) -> Option<&'a str> {
+    let rest = key.strip_prefix("node ")?.strip_prefix(node.as_str())?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(' ') }
+}
+
+/// Returns the part of a basis that tells of a node.
+fn entries(
+    name: &NodeName,
+    roles: &[Role],
+    observation: Option<&Observation>,
+) -> impl Iterator<Item = (String, String)> {
+    let mut entries = Vec::new();
+    let node = match observation {
+        None => "not seen".to_owned(),
+        Some(seen) => hash(&format!("{roles:?} {}", seen.kubernetes_directory)),
+    };
+    entries.push((format!("node {name}"), node));
+    if let Some(seen) = observation {
+        entries.push((format!("node {name} {CONTAINERS}"), hash(&describe_containers(seen))));
+        if seen.has_tmp {
+            entries.push((format!("node {name} {}", seen.tmp_directory()), "a folder".to_owned()));
+        }
+        let files = seen.files.iter();
+        entries.extend(files.map(|file| (format!("node {name} {}", file.path), describe_file(file))));
+    }
+    entries.into_iter()
 }
 
 /// Returns the hash of all that shaped a plan.
@@ -93,26 +165,16 @@ fn describe_inventory(inventory: &Inventory) -> String {
     text
 }
 
-/// Returns what counts of a node.
-fn describe_node(node: &NodeFacts) -> String {
-    match node.observation() {
-        Some(observation) => format!("{:?}\n{}", node.roles, describe_observation(observation)),
-        None => "not seen".to_owned(),
+/// Returns what counts of a file: which certificate it is, or how long.
+fn describe_file(file: &File) -> String {
+    match &file.content {
+        Content::Certificate(Ok(certificate)) => certificate.sha256.short().to_owned(),
+        _ => format!("{} bytes", file.size),
     }
 }
 
-/// Returns what counts of what was seen: folders, certificates, which keys are there, containers with their images.
-fn describe_observation(observation: &Observation) -> String {
-    let mut text = format!("{} {}\n", observation.kubernetes_directory, observation.has_tmp);
-    let mut files: Vec<String> = observation
-        .files
-        .iter()
-        .map(|file| match &file.content {
-            Content::Certificate(Ok(certificate)) => format!("{} {}", file.path, certificate.sha256),
-            _ => format!("{} {}", file.path, file.size),
-        })
-        .collect();
-    files.sort();
+/// Returns what counts of a node's containers: their names and images.
+fn describe_containers(observation: &Observation) -> String {
     let mut containers: Vec<String> = observation
         .containers
         .iter()
@@ -120,10 +182,7 @@ fn describe_observation(observation: &Observation) -> String {
         .collect();
     containers.sort();
     containers.dedup();
-    for line in files.into_iter().chain(containers) {
-        let _ = writeln!(text, "{line}");
-    }
-    text
+    containers.join("\n")
 }
 
 /// Returns what of a container's name outlives a restart of its pod: an agent that cannot connect gets a new name each time.

@@ -36,10 +36,19 @@ impl Lines {
 /// `None` for the end of a stage, which the ends of its steps have told already.
 pub fn line(event: &Event) -> Option<String> {
     let (place, what) = match &event.kind {
-        EventKind::RunStarted { run, cluster, owner, stages } => {
+        EventKind::RunStarted { run, cluster, owner, stages, .. } => {
             let steps: usize = stages.iter().map(|stage| stage.steps.len()).sum();
             let what = format!("run {run} of {cluster} began: {steps} steps, for {owner}");
             (Place::default(), what)
+        }
+        EventKind::RunResumed { run, cluster, attempt, owner, stages, .. } => {
+            let steps: usize = stages.iter().map(|stage| stage.steps.len()).sum();
+            let what =
+                format!("run {run} of {cluster} goes on, attempt {attempt}: {steps} steps, for {owner}");
+            (Place::default(), what)
+        }
+        EventKind::CertificatesIssued { certificates } => {
+            (Place::default(), format!("{} new certificates made; none is in use yet", certificates.len()))
         }
         EventKind::LockTaken { nodes } => (Place::default(), format!("lock taken on {}", names(nodes))),
         EventKind::LockLost { reason } => {
@@ -54,6 +63,11 @@ pub fn line(event: &Event) -> Option<String> {
         }
         EventKind::StepProgress { stage, node, message, .. } => {
             (Place::of(*stage, node.as_ref()), message.clone())
+        }
+        EventKind::StepRetried { stage, node, attempt, attempts, error, pause_ms, .. } => {
+            let pause = elapsed(Duration::from_millis(*pause_ms));
+            let what = format!("{error}; try {attempt} of {attempts} follows in {pause}");
+            (Place::of(*stage, node.as_ref()), what)
         }
         EventKind::WaitingForOperator { instructions, until, .. } => {
             let what = format!("waiting for you until {}: {}", time(*until), instructions.join("; "));

@@ -389,6 +389,7 @@ mod tests {
             run: "20261121-190502-7f3a".to_owned(),
             cluster: "prod".to_owned(),
             owner: "ops@bastion".to_owned(),
+            pid: Some(4711),
             stages: vec![outline],
         };
         bars.take(&event(1, 0, started));

@@ -3,6 +3,7 @@
 //! `certroll runs` shows it, from what the journals of the state folder amount to.
 
 mod document;
+mod outlook;
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -19,6 +20,7 @@ use crate::event::{Outcome, RunOutcome, RunState, StepState};
 use crate::plan::{Procedure, StageName};
 
 pub use document::{RunsDocument, document, document_of_one};
+pub use outlook::outlook;
 
 /// A run and the path of its folder.
 pub type StoredRun = (RunState, String);
@@ -172,7 +174,7 @@ fn counts(run: &RunState) -> String {
     let (done, failed, not_run) = run.counts();
     let total = count(i64::try_from(run.steps.len()).unwrap_or(i64::MAX), "step");
     let mut text = format!("{done} of {total} done");
-    for (number, word) in [(failed, "failed"), (not_run, "not run")] {
+    for (number, word) in [(failed, "failed"), (run.running(), "without an end"), (not_run, "not run")] {
         if number > 0 {
             let _ = write!(text, ", {number} {word}");
         }

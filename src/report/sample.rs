@@ -328,6 +328,7 @@ impl Story {
             run: RUN.to_owned(),
             cluster: plan.cluster.clone(),
             owner: "ops@bastion".to_owned(),
+            pid: Some(4711),
             stages: StageOutline::of(plan),
         });
         story.happens(EventKind::LockTaken { nodes: plan.lock_nodes.clone() });

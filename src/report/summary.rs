@@ -59,6 +59,9 @@ fn headline(state: &RunState) -> String {
     if failed > 0 {
         let _ = write!(line, ", {failed} failed");
     }
+    if state.running() > 0 {
+        let _ = write!(line, ", {} without an end", state.running());
+    }
     if not_run > 0 {
         let _ = write!(line, ", {not_run} not run");
     }

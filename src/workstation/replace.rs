@@ -3,19 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "this module owns the replacing of files of the bastion")]
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::WorkstationError;
 use crate::facts::BastionCopy;
-
-/// Private keys are in these files: nobody else may read them, whatever the mode was (rke before 1.0 wrote 0640).
-const MODE: u32 = 0o600;
-
-/// How many backups of one name are made.
-const MAX_BACKUPS: u32 = 1000;
 
 /// Where the old text of a file is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +24,9 @@ impl BackupPath {
 
 /// Replaces a file, or makes it where it is missing; returns where the old one is kept.
 ///
-/// A symbolic link stays, and its target is replaced. The backup lies beside it as `<file>.<suffix>`, or `<file>.<suffix>.2` and so on
-/// where that is taken. Both are readable for their owner alone, and the owner stays where the system lets us.
+/// A symbolic link stays, and its target is replaced. The backup lies beside it as `<file>.<suffix>`; one that is there is the one:
+/// the suffix is a run's name, and what lies in its place by now is what that run wrote. Both are readable for their owner
+/// alone, and the owner stays where the system lets us.
 pub fn replace_file(
     path: &Path,
     text: &str,
@@ -139,38 +134,30 @@ fn resolve(path: &Path) -> Result<(PathBuf, Option<Metadata>), WorkstationError>
     Ok((target, Some(metadata)))
 }
 
-/// Copies a file to a name that is free.
+/// Copies a file, unless its copy is there: whole or not at all.
 fn back_up(target: &Path, old: &Metadata, suffix: &str) -> Result<BackupPath, WorkstationError> {
+    let mut name = OsString::from(target);
+    name.push(format!(".{suffix}"));
+    let path = PathBuf::from(name);
     let unwritten = |path: &Path, source| WorkstationError::Unwritten { path: path.to_owned(), source };
     let content = zeroize::Zeroizing::new(fs::read(target).map_err(|error| unwritten(target, error))?);
-    let (path, mut file) = free_backup(target, suffix)?;
-    if let Err(error) = fill(&mut file, &content, Some(old)) {
-        // Half a backup would look like a whole one.
-        let _ = fs::remove_file(&path);
-        return Err(unwritten(&path, error));
+    let folder = folder_of(target);
+    // Half a backup would look like a whole one.
+    let mut file = tempfile::Builder::new()
+        .prefix(".certroll-")
+        .tempfile_in(folder)
+        .map_err(|source| WorkstationError::Folder { folder: folder.to_owned(), source })?;
+    fill(file.as_file_mut(), &content, Some(old)).map_err(|error| unwritten(&path, error))?;
+    match file.persist_noclobber(&path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(unwritten(&path, error.error)),
     }
     Ok(BackupPath(path))
 }
 
-fn free_backup(target: &Path, suffix: &str) -> Result<(PathBuf, File), WorkstationError> {
-    for number in 1..=MAX_BACKUPS {
-        let mut name = OsString::from(target);
-        name.push(format!(".{suffix}"));
-        if number > 1 {
-            name.push(format!(".{number}"));
-        }
-        match OpenOptions::new().write(true).create_new(true).mode(MODE).open(&name) {
-            Ok(file) => return Ok((name.into(), file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => {
-                return Err(WorkstationError::Folder { folder: folder_of(target).to_owned(), source });
-            }
-        }
-    }
-    Err(WorkstationError::TooManyBackups { path: target.to_owned() })
-}
-
-/// Writes a new file, gives it the owner of the old one, and waits until the disk has it.
+/// Writes a new file, gives it the owner of the old one, and waits until the disk has it. Private keys are in these files: temporary
+/// ones are 0600, whatever the mode was (rke before 1.0 wrote 0640).
 fn fill(file: &mut File, content: &[u8], old: Option<&Metadata>) -> io::Result<()> {
     file.write_all(content)?;
     if let Some(old) = old {
@@ -207,16 +194,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_and_no_backup_is_overwritten() {
+    fn a_file_is_replaced_and_the_first_backup_of_a_run_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         fs::write(&path, "one").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let first = replace_file(&path, "two", "run").unwrap().unwrap();
         let second = replace_file(&path, "three", "run").unwrap().unwrap();
-        assert_eq!(names(folder.path()), ["state", "state.run", "state.run.2"]);
-        assert_eq!([text(first.as_path()), text(second.as_path()), text(&path)], ["one", "two", "three"]);
-        for file in [first.as_path(), second.as_path(), &path] {
+        let next = replace_file(&path, "four", "next").unwrap().unwrap();
+        assert_eq!(names(folder.path()), ["state", "state.next", "state.run"]);
+        assert_eq!(first, second);
+        assert_eq!([text(first.as_path()), text(next.as_path()), text(&path)], ["one", "three", "four"]);
+        for file in [first.as_path(), next.as_path(), &path] {
             assert_eq!(mode(file), 0o600, "{}", file.display());
         }
     }

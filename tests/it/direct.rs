@@ -493,6 +493,6 @@ fn neither_authorities_nor_the_service_account_pair_are_ever_touched() {
     let golden = Golden::read(LEGACY);
     let plan =
         planned(&golden.inventory, &healthy(&golden), &Policy { renewal: Renewal::All, ..policy(&golden) });
-    let text = format!("{plan:?}");
+    let text = format!("{:?}", plan.stages);
     assert!(!text.contains("kube-apiserver-key.pem"), "on clusters from before rke 0.2 it signs tokens");
 }

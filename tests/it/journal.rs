@@ -64,6 +64,7 @@ fn write_run(folder: &ClusterFolder, plan: &Plan) -> String {
         run: name.clone(),
         cluster: plan.cluster.clone(),
         owner: "anna@bastion".to_owned(),
+        pid: Some(4711),
         stages: StageOutline::of(plan),
     };
     let begin = |index: usize| EventKind::StepStarted {
@@ -137,5 +138,8 @@ fn what_moved_is_named_and_time_alone_moves_nothing() {
     let later = bundleless().days_later(3);
     assert_eq!(moved(&then, &basis(&later.inventory, &later.facts())), Vec::<String>::new());
     let changed = bundleless().without(&["n2"], |path| path == "ssl/kube-proxy.pem");
-    assert_eq!(moved(&then, &basis(&changed.inventory, &changed.facts())), ["node n2"]);
+    assert_eq!(
+        moved(&then, &basis(&changed.inventory, &changed.facts())),
+        ["node n2 /etc/kubernetes/ssl/kube-proxy.pem"]
+    );
 }

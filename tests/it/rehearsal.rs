@@ -18,6 +18,7 @@ mod faults;
 mod lock;
 mod refusals;
 mod repair;
+mod resume;
 mod rollback;
 mod rotate;
 mod runbook;

@@ -13,6 +13,7 @@ fn run(name: &str, start: &str, events: Vec<(i64, EventKind)>) -> StoredRun {
         run: name.to_owned(),
         cluster: "prod".to_owned(),
         owner: "anna@bastion".to_owned(),
+        pid: Some(4711),
         stages: vec![
             outline(StageName::Preflight, &["cp-1", "w-1"]),
             outline(StageName::Workers, &["w-1"]),

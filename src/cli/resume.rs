@@ -1,0 +1,125 @@
+use std::sync::Arc;
+
+use super::apply::{conduct, confirm, few, nodes_of, rancher_of, refuse_version, refused};
+use super::arguments::ApplyArguments;
+use super::check::look;
+use super::failure::{FAILED, Failure, REFUSED, USAGE};
+use super::settings::Settings;
+use super::terminal::Terminal;
+use crate::event::RunState;
+use crate::execute::{Claim, LeaseTimes, Operator, Run, take_lock, trail};
+use crate::facts::probe::KeyReading;
+use crate::facts::{Facts, LockHolder};
+use crate::inventory::Inventory;
+use crate::journal::{ClusterFolder, Journal, JournalError, RecordedRun, find_run, read_runs};
+use crate::plan::{Majority, Plan, moved_since};
+use crate::report;
+
+/// Goes on with a run that stopped: its plan once more, from a fresh look at the nodes.
+pub(super) async fn run(
+    settings: &Settings,
+    terminal: &Terminal,
+    arguments: &ApplyArguments,
+    part: &str,
+) -> Result<u8, Failure> {
+    let loaded = settings.load()?;
+    settings.warn(terminal);
+    let Some(recorded) = find(settings, terminal, &loaded.inventory, part)? else {
+        terminal.mention("Nothing to resume: every run of this cluster has ended well.");
+        return Ok(0);
+    };
+    let RecordedRun { folder, mut plan, .. } = recorded;
+    refuse_version(&plan, &folder.join("plan.json"))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let journal = Journal::open(&folder).map_err(|error| cannot_open(error, &name))?;
+    let state = journal.history().state.clone();
+    if state.ended_well() {
+        terminal.mention(&format!("Nothing to resume: run {name} has ended well."));
+        return Ok(0);
+    }
+    let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
+    let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
+    let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
+    refuse_moved(&plan, &loaded.inventory, &facts, &state)?;
+    if !terminal.is_json() {
+        terminal.print(&report::runs::outlook(&state, &plan, terminal.style()));
+    }
+    if !arguments.yes {
+        confirm(terminal, &format!("Go on with run {name}?"))?;
+    }
+    let holder = LockHolder {
+        run: name.clone(),
+        owner: settings.owner(),
+        pid: std::process::id(),
+        since: settings.clock.now().to_string(),
+    };
+    if arguments.options.without_majority {
+        plan.majority = Majority::Waived;
+    }
+    // The lock that the last attempt may have left is this run's own.
+    let claim = arguments.options.break_lock.as_deref().map_or(Claim::Adopts, Claim::Breaks);
+    take_lock(&gatherer, &facts, &plan, &holder, claim).await.map_err(refused)?;
+    let run = Run {
+        holder,
+        plan,
+        facts,
+        gatherer,
+        rancher,
+        clock: settings.clock,
+        parallel: settings.common.parallel,
+        operator: Arc::new(Operator::default()),
+        lease: LeaseTimes::default(),
+    };
+    conduct(settings, terminal, &run, journal).await
+}
+
+/// Finds the run that is meant: by a part of its name, else the newest that has not ended well.
+fn find(
+    settings: &Settings,
+    terminal: &Terminal,
+    inventory: &Inventory,
+    part: &str,
+) -> Result<Option<RecordedRun>, Failure> {
+    let folders = ClusterFolder::of_cluster(&settings.state_folder, &inventory.cluster_name);
+    let (runs, damaged) = read_runs(&folders);
+    for error in damaged {
+        terminal.tell(&format!("warning: a run is left out: {:#}", anyhow::Error::from(error)));
+    }
+    match part {
+        "" => Ok(runs.into_iter().find(|run| !run.state.ended_well())),
+        part => find_run(runs, part)
+            .map(Some)
+            .map_err(|error| Failure::new(USAGE, error).hint("`certroll runs` lists them".to_owned())),
+    }
+}
+
+fn cannot_open(error: JournalError, run: &str) -> Failure {
+    match error {
+        JournalError::Alive { .. } => Failure::new(REFUSED, error).hint(format!(
+            "wait for it, or stop it with Ctrl-C where it runs; `certroll runs {run}` shows how far it is"
+        )),
+        error => Failure::new(FAILED, error),
+    }
+}
+
+/// Refuses a run whose cluster has moved on since, but for what the run has changed itself.
+fn refuse_moved(plan: &Plan, inventory: &Inventory, facts: &Facts, state: &RunState) -> Result<(), Failure> {
+    let kube_ca = facts.kube_ca().map(|authority| &authority.sha256);
+    let moved = if kube_ca.is_some() && kube_ca != plan.kube_ca.as_ref() {
+        vec!["the cluster's CA, kube-ca".to_owned()]
+    } else {
+        moved_since(plan, inventory, facts, &trail(state, plan))
+    };
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the cluster has moved on since run {} stopped; this was changed by others: {}",
+        state.run,
+        few(&moved, facts)
+    );
+    Err(Failure::message(REFUSED, message).hint(
+        "put it back and resume, or make a new plan: it recognises what is done (`certroll check` shows what there is)"
+            .to_owned(),
+    ))
+}

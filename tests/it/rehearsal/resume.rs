@@ -1,0 +1,265 @@
+//! Runs that stop and go on: killed, interrupted, failed and put right; what stands is recognised, the rest is done.
+
+use std::collections::BTreeMap;
+
+use certroll::sim::{Fault, Layout};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+
+use super::direct::{
+    ALL, MEMBERS, SMALL, TRIO, after_etcd, certificates, kept_serving, restarts, staging_is_gone,
+};
+use super::{Ended, KUBERNETES, LIMIT, Rehearsal, name, rancher, rehearse};
+
+const APPLY: [&str; 7] = ["apply", "--via", "direct", "--force", "--yes", "-o", "json"];
+const RESUME: [&str; 5] = ["apply", "--resume", "--yes", "-o", "json"];
+
+/// A run of the program whose events are read as they come.
+struct Live {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    stdout: String,
+}
+
+impl Live {
+    fn start(mut command: tokio::process::Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines, stdout: String::new() }
+    }
+
+    /// Reads on until an event that is looked for.
+    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) {
+        let read = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                self.stdout.push_str(&line);
+                self.stdout.push('\n');
+                if wanted(&serde_json::from_str(&line).unwrap()) {
+                    return true;
+                }
+            }
+            false
+        };
+        let found = tokio::time::timeout(LIMIT, read).await.unwrap();
+        assert!(found, "the event never came\n{}", self.stdout);
+    }
+
+    /// Sends a signal.
+    async fn signal(&self, name: &str) {
+        let line = format!("kill -{name} {}", self.child.id().unwrap());
+        let status = tokio::process::Command::new("/bin/sh").args(["-c", &line]).status();
+        assert!(status.await.unwrap().success());
+    }
+
+    /// Waits until it has ended.
+    async fn end(mut self) -> Ended {
+        let rest = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                self.stdout.push_str(&line);
+                self.stdout.push('\n');
+            }
+        };
+        tokio::time::timeout(LIMIT, rest).await.unwrap();
+        let output = tokio::time::timeout(LIMIT, self.child.wait_with_output()).await.unwrap().unwrap();
+        Ended { stdout: self.stdout, ..Ended::of(output) }
+    }
+
+    /// Kills it at once, as a loss of power does.
+    async fn kill(mut self) -> String {
+        self.child.kill().await.unwrap();
+        let first: Value = serde_json::from_str(self.stdout.lines().next().unwrap()).unwrap();
+        first["run"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Returns whether an event is of a kind and about a step.
+fn is(event: &Value, kind: &str, step: &str) -> bool {
+    event["kind"] == kind && event["step"] == step
+}
+
+/// Returns the serial numbers of shared certificates, by node.
+fn shared(lab: &Rehearsal, node: &str) -> BTreeMap<String, String> {
+    certificates(lab, node).into_iter().map(|(name, certificate)| (name, certificate.serial)).collect()
+}
+
+/// Expects the state that an undisturbed rotation of the trio ends in.
+async fn is_whole(lab: &Rehearsal, old: &BTreeMap<String, String>) {
+    staging_is_gone(lab);
+    assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
+    let never = ["kube-ca", "kube-apiserver-requestheader-ca", "kube-service-account-token"];
+    let first = shared(lab, "cp-1");
+    for (name, serial) in &first {
+        assert_eq!(never.contains(&name.as_str()), old[name] == *serial, "{name}");
+    }
+    for node in ALL {
+        for (name, serial) in shared(lab, node) {
+            assert_eq!(first[&name], serial, "{node}: {name}");
+        }
+    }
+    lab.certroll(&["check"]).await.expect(0);
+    lab.certroll(&["plan", "--via", "direct", "--detailed-exitcode"]).await.expect(0);
+}
+
+#[test]
+fn a_run_that_is_killed_in_the_middle_of_the_switches_goes_on_and_restarts_nothing_twice() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Healthy, |_| {}).await;
+        let old = shared(&lab, "cp-1");
+        let mut live = Live::start(lab.program(&APPLY));
+        live.until(|event| {
+            is(event, "step_progress", "control-plane/cp-2/1")
+                && event["message"].as_str().unwrap().contains("restarting kube-scheduler")
+        })
+        .await;
+        let run = live.kill().await;
+        assert_eq!(lab.locks(KUBERNETES), MEMBERS);
+        lab.certroll(&["apply", "--resume", &run]).await.expect(4).shows(&run).says("no terminal to ask on");
+
+        let ended = lab.certroll(&RESUME).await.expect(0);
+
+        let events = ended.events();
+        assert_eq!((&events[0]["kind"], &events[0]["attempt"]), (&"run_resumed".into(), &2.into()));
+        assert!(
+            events[0]["sequence"].as_u64().unwrap() > 20 && events[0]["elapsed_ms"].as_u64().unwrap() < 5000
+        );
+        let etcd = MEMBERS.map(|node| format!("{node} etcd")).to_vec();
+        let expected: Vec<String> = [etcd, after_etcd()].concat();
+        let twice: Vec<String> = restarts(&lab);
+        // The one that was asked for when the process died may have been asked for once more.
+        let mut once = twice.clone();
+        once.dedup();
+        assert_eq!(once, expected);
+        kept_serving(&lab, 2, 2);
+        is_whole(&lab, &old).await;
+        lab.certroll(&["apply", "--resume"]).await.expect(0).says("Nothing to resume");
+        lab.certroll(&["apply", "--resume", &run]).await.expect(0).says("has ended well");
+    });
+}
+
+#[test]
+fn keys_that_no_node_uses_are_made_anew_and_those_in_use_are_spread() {
+    rehearse(async {
+        for step in
+            ["staging/w-2/1", "etcd/cp-1/1", "control-plane/cp-1/1", "state/cluster/1", "verify/cp-1/1"]
+        {
+            let lab = Rehearsal::of(TRIO, Layout::Healthy, |options| options.pace = 0.002).await;
+            let old = shared(&lab, "cp-1");
+            let mut live = Live::start(lab.program(&APPLY));
+            live.until(|event| is(event, "step_started", step)).await;
+            live.kill().await;
+            lab.certroll(&RESUME).await.expect(0);
+            is_whole(&lab, &old).await;
+        }
+    });
+}
+
+#[test]
+fn two_interruptions_cut_a_run_off_and_it_goes_on() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Healthy, |_| {}).await;
+        let old = shared(&lab, "cp-1");
+        let mut live = Live::start(lab.program(&APPLY));
+        live.until(|event| is(event, "step_started", "etcd/cp-2/1")).await;
+        live.signal("INT").await;
+        live.signal("INT").await;
+        let ended = live.end().await.expect(130);
+        let run = ended.events()[0]["run"].as_str().unwrap().to_owned();
+        if ended.stderr.contains("cut off") {
+            ended.says(&format!("certroll apply --resume {run}"));
+        }
+        lab.certroll(&RESUME).await.expect(0);
+        is_whole(&lab, &old).await;
+    });
+}
+
+#[test]
+fn a_run_that_lives_is_not_resumed() {
+    rehearse(async {
+        let lab = Rehearsal::start(Layout::LegacyExpired).await;
+        let mut live = Live::start(lab.program(&["apply", "--via", "manual", "--yes", "-o", "json"]));
+        live.until(|event| event["kind"] == "waiting_for_operator").await;
+        let pid = live.child.id().unwrap().to_string();
+        lab.certroll(&RESUME).await.expect(4).says("is still going on").says("operator@bastion").says(&pid);
+        live.kill().await;
+        let mut next = Live::start(lab.program(&RESUME));
+        next.until(|event| event["kind"] == "waiting_for_operator").await;
+        lab.fleet.operator_rotates().await.unwrap();
+        next.end().await.expect(0);
+        assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+#[test]
+fn a_cluster_that_has_moved_on_is_named_and_nothing_is_changed() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = 0.002).await;
+        let mut live = Live::start(lab.program(&APPLY));
+        live.until(|event| is(event, "step_started", "workers/w-1/1")).await;
+        live.kill().await;
+        lab.root("cp-1", &format!("cd {KUBERNETES}/ssl && cp kube-proxy.pem kube-scheduler.pem")).await;
+        let effects = lab.effects();
+        lab.certroll(&RESUME)
+            .await
+            .expect(4)
+            .says("moved on")
+            .says(&format!("node cp-1 {KUBERNETES}/ssl/kube-scheduler.pem"));
+        assert_eq!(lab.effects(), effects);
+    });
+}
+
+#[test]
+fn a_step_that_failed_and_was_put_right_is_done_and_the_rest_follows() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Healthy, |_| {}).await;
+        let old = shared(&lab, "cp-1");
+        lab.fleet.inject(&name("cp-2"), Fault::UnhealthyAfterRestart { container: "etcd".to_owned() });
+        let words = [&APPLY[..], &["--health-timeout", "2s"]].concat();
+        lab.certroll(&words).await.expect(1);
+        lab.fleet.mend(&name("cp-2"));
+        lab.certroll(&RESUME).await.expect(0);
+        is_whole(&lab, &old).await;
+        let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
+        assert_eq!(runs["runs"].as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_rotation_by_rancher_is_asked_for_once() {
+    rehearse(async {
+        for wanted in ["step_started", "step_finished"] {
+            let lab = Rehearsal::with_rancher(Layout::LegacyExpired, rancher(&["w-1"])).await;
+            let mut command = lab.program(&["apply", "--via", "rancher", "--yes", "-o", "json"]);
+            lab.reach_rancher(&mut command);
+            let mut live = Live::start(command);
+            live.until(|event| match wanted {
+                "step_started" => {
+                    event["kind"] == "step_progress"
+                        && event["message"].as_str().unwrap().starts_with("Rancher: ")
+                }
+                kind => is(event, kind, "rotate/cluster/1"),
+            })
+            .await;
+            live.kill().await;
+            lab.with_token(&RESUME).await.expect(0);
+            let calls: Vec<String> =
+                lab.effects().into_iter().filter(|effect| effect.contains("rotateCertificates")).collect();
+            assert!(calls.len() <= 1, "{calls:#?}");
+            lab.certroll(&["check"]).await.expect(0);
+            assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
+        }
+    });
+}
+
+#[test]
+fn options_that_shape_a_plan_belong_to_no_resume() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |_| {}).await;
+        for words in [["--via", "direct"], ["--service", "etcd"], ["--wait", "3s"], ["-n", "w-1"]] {
+            lab.certroll(&[&RESUME[..], &words].concat()).await.expect(2).says("cannot be used with");
+        }
+        lab.certroll(&["apply", "--resume", "7f3a", "--yes"]).await.expect(2).says("certroll runs");
+        lab.is_untouched();
+    });
+}
