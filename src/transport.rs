@@ -139,7 +139,8 @@ impl Settings {
             // A dead connection is to be noticed before the command that waits on it is out of time: only then is it known that the
             // answer is lost and that the same may be tried again over another connection.
             keepalive: Duration::from_secs(10),
-            max_output: 64 << 20,
+            // A node's whole answer to the probe is some hundred KiB; what 64 nodes may send at once has to fit into memory.
+            max_output: 8 << 20,
             known_hosts: vec![home.join(".ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")],
             host_keys: HostKeyPolicy::default(),
             home,

@@ -43,7 +43,7 @@ pub(super) async fn run(
     if !planned.plan.blockers.is_empty() {
         for blocker in planned.plan.blockers.iter().filter(|_| terminal.is_json()) {
             let node = blocker.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
-            terminal.tell(&format!("blocker: {node}{}", blocker.message));
+            terminal.tell(&format!("blocker: {node}{}", report::escape::shown(&blocker.message)));
         }
         return Err(Failure::blocked(&planned.plan.blockers));
     }

@@ -13,6 +13,7 @@ use crate::execute::Rancher;
 use crate::inventory::{Inventory, Secret};
 use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget};
 use crate::rancher::{Client, RancherError, Settings, Trust};
+use crate::report::escape::shown;
 
 /// How long Rancher may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +65,8 @@ pub(super) async fn consult(
     match connect(options, inventory).await {
         Ok(found) => Some(found),
         Err(failure) => {
-            terminal.mention(&format!("warning: going on without Rancher: {}", failure.cause()));
+            let cause = failure.cause();
+            terminal.mention(&format!("warning: going on without Rancher: {}", shown(&cause)));
             None
         }
     }

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Common, Output, Progress, When};
 use crate::inventory::Secret;
+use crate::report::escape::guarded;
 use crate::report::{self, Color, Detail, Style};
 use crate::transport::AskSecret;
 
@@ -80,7 +81,7 @@ impl Terminal {
     /// Writes data to stdout; a reader that has gone away is not an error.
     pub(super) fn print(&self, text: &str) {
         let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(text.as_bytes());
+        let _ = stdout.write_all(guarded(text).as_bytes());
         if !text.ends_with('\n') {
             let _ = stdout.write_all(b"\n");
         }
@@ -89,7 +90,7 @@ impl Terminal {
 
     /// Writes a message to stderr.
     pub(super) fn tell(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+        let _ = writeln!(io::stderr().lock(), "{}", guarded(text.trim_end()));
     }
 
     /// Writes a message to stderr, unless less was asked for.
@@ -107,7 +108,7 @@ impl Terminal {
     /// Asks a question and returns the answer, without the end of its line; `None` when stdin has ended.
     pub(super) fn ask(&self, question: &str) -> Option<String> {
         let mut stderr = io::stderr().lock();
-        let _ = write!(stderr, "{question} ");
+        let _ = write!(stderr, "{} ", guarded(question));
         let _ = stderr.flush();
         drop(stderr);
         let mut answer = String::new();

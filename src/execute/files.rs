@@ -58,9 +58,9 @@ impl Execution<'_> {
         let names = [format!("{KUBE_ADMIN}.pem"), format!("{KUBE_ADMIN}-key.pem")];
         let parcels = match source {
             KubeAdminSource::Node { node, directory } => {
-                let paths = names.clone().map(|name| format!("{directory}/{name}"));
-                let found = self.fetch(node, &[paths[0].as_str(), paths[1].as_str()]).await?;
-                found.into_iter().map(|(path, content)| (file_name(&path).to_owned(), content)).collect()
+                // The two that were asked for alone: a node may send more than that.
+                let (certificate, key) = self.fetch_files(node, directory, KUBE_ADMIN).await?;
+                names.into_iter().zip([certificate, key]).collect()
             }
             KubeAdminSource::Made { signer, directory } => {
                 let pair =
@@ -300,5 +300,72 @@ impl std::io::Write for WipedWriter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns an archive with one entry, whose header is spoilt before it is sealed.
+    fn archive(name: &str, content: &[u8], spoil: impl FnOnce(&mut tar::Header)) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        let place = header.as_old_mut();
+        for (to, from) in place.name.iter_mut().zip(name.bytes()) {
+            *to = from;
+        }
+        spoil(&mut header);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
+        bytes
+    }
+
+    #[test]
+    fn names_of_an_archive_are_names_and_nothing_is_written() {
+        for name in ["../../etc/passwd", "/etc/passwd", "a/../../b"] {
+            let found = unpack(&archive(name, b"x", |_| {})).unwrap();
+            // Who reads it looks for the paths that were asked for; these are none of them.
+            assert_eq!(found.len(), 1);
+            assert!(!found.iter().any(|(path, _)| path == "/etc/kubernetes/ssl/kube-ca.pem"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn links_devices_and_sparse_files_are_refused() {
+        use tar::EntryType;
+        for kind in [
+            EntryType::Symlink,
+            EntryType::Link,
+            EntryType::Char,
+            EntryType::Block,
+            EntryType::Fifo,
+            EntryType::GNUSparse,
+        ] {
+            let bytes = archive("key.pem", b"", |header| {
+                header.set_entry_type(kind);
+                let _ = header.set_link_name("/etc/shadow");
+            });
+            assert!(unpack(&bytes).is_err(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_not_true_cost_no_memory() {
+        for size in [1 << 33, (1 << 63) - 1, u64::MAX] {
+            let bytes = archive("key.pem", b"short", |header| header.set_size(size));
+            let content =
+                unpack(&bytes).map(|found| found.into_iter().map(|(_, content)| content.len()).sum());
+            assert!(content.unwrap_or(0_usize) <= bytes.len(), "{size}");
+        }
+        // A long name of any length is read no further than the archive goes.
+        let bytes = archive("././@LongLink", b"n", |header| {
+            header.set_entry_type(tar::EntryType::GNULongName);
+            header.set_size(1 << 40);
+        });
+        assert!(unpack(&bytes).map_or(true, |found| found.is_empty()));
     }
 }

@@ -244,10 +244,18 @@ fn containers(frame: &Frame<'_>) -> Vec<Container> {
     frame.text.lines().filter_map(container).collect()
 }
 
+/// Returns whether docker gives such names (moby `RestrictedNamePattern`): what else a node may say ends up in commands.
+fn is_container_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
+}
+
 /// Reads one container.
 fn container(line: &str) -> Option<Container> {
     let mut columns = line.split('\t');
     let name: String = serde_json::from_str(columns.next()?).ok()?;
+    if !is_container_name(name.trim_start_matches('/')) {
+        return None;
+    }
     let image: String = serde_json::from_str(columns.next()?).ok()?;
     let state: State = serde_json::from_str(columns.next()?).ok()?;
     let restart_count = columns.next()?.trim().parse().ok()?;

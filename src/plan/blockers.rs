@@ -32,7 +32,7 @@ pub fn on_node(observation: &Observation, procedure: Procedure) -> Vec<Finding> 
         ));
     }
     // The backup, and the copy that it is compared with.
-    let needed = observation.used_kibibytes.unwrap_or_default() * 2 + 1024;
+    let needed = observation.used_kibibytes.unwrap_or_default().saturating_mul(2).saturating_add(1024);
     if needs_space && observation.free_kibibytes.is_some_and(|free| free < needed) {
         let free = observation.free_kibibytes.unwrap_or_default();
         let message = format!(

@@ -10,6 +10,7 @@ use console::{Term, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
+use super::escape::guarded;
 use super::lines::{elapsed, printable, time};
 use crate::event::{Event, EventKind, Outcome, RunState, StageOutline, StepState};
 use crate::inventory::NodeName;
@@ -76,7 +77,7 @@ impl Bars {
 
     /// Writes a message above the bars.
     pub fn println(&self, message: &str) {
-        self.canvas.bar.println(message);
+        self.canvas.bar.println(guarded(message).as_ref());
     }
 
     /// Takes the bars away while something else uses the terminal.
@@ -258,7 +259,7 @@ impl Looking {
 
     /// Writes a message above the bar.
     pub fn println(&self, message: &str) {
-        self.canvas.bar.println(message);
+        self.canvas.bar.println(guarded(message).as_ref());
     }
 
     /// Takes the bar away while something else uses the terminal.

@@ -166,7 +166,7 @@ pub enum TransportError {
         limit: Duration,
     },
     /// A command wrote more than is kept in memory.
-    #[error("a command on {at} wrote more than {limit} bytes")]
+    #[error("a command on {at} wrote more than {}", size(*limit))]
     OutputTooLarge {
         /// Where it runs.
         at: Endpoint,
@@ -353,6 +353,11 @@ pub enum KeyError {
     /// Nobody named a key, and none of the usual ones is there.
     #[error("neither a key nor the SSH agent is named")]
     NoneNamed,
+}
+
+/// Returns a limit of bytes as people say it.
+fn size(bytes: usize) -> String {
+    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
 
 fn join(reasons: &[KeyError]) -> String {

@@ -4,6 +4,7 @@ mod cli;
 mod direct;
 mod floors;
 mod golden;
+mod hostile;
 mod inventory;
 mod journal;
 mod pki;

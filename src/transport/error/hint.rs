@@ -35,6 +35,10 @@ impl TransportError {
             Self::CommandTimedOut { .. } => {
                 "it may still be running there; `--command-timeout` gives commands more time".to_owned()
             }
+            Self::OutputTooLarge { at, .. } => format!(
+                "log in to {} and see what its shell prints: an honest answer is far smaller",
+                at.host
+            ),
             Self::AnswerLost { .. } => {
                 "look at the host again before the same is done once more: `certroll check` shows how it stands".to_owned()
             }
@@ -43,8 +47,7 @@ impl TransportError {
             }
             Self::ConnectionLost { .. }
             | Self::ForwardRefused { .. }
-            | Self::ChannelRefused { .. }
-            | Self::OutputTooLarge { .. } => return None,
+            | Self::ChannelRefused { .. } => return None,
         })
     }
 }
