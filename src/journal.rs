@@ -338,7 +338,7 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>, JournalError> {
 }
 
 /// Returns the events in a text of whole lines; what follows the last of them is torn.
-fn parse_events(path: &Path, text: &[u8]) -> Result<Vec<Event>, JournalError> {
+pub fn parse_events(path: &Path, text: &[u8]) -> Result<Vec<Event>, JournalError> {
     let whole = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     // A kind of event that a later certroll wrote is skipped; what is no JSON at all is damage.
     let parse = |line: &[u8]| match serde_json::from_slice::<Line>(line) {

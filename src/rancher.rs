@@ -15,6 +15,8 @@ mod tests;
 mod trust;
 mod version;
 
+#[doc(hidden)]
+pub use answer::read_in_every_way;
 pub use client::{Client, Settings};
 pub use cluster::{Cluster, Rotation, RotationFlag, Transitioning, rotation_state};
 pub use error::{NoRotation, RancherError};

@@ -25,7 +25,7 @@ mod session;
 pub use backoff::Backoff;
 pub use error::{ChangedHost, HostKey, KeyError, Phase, Refusal, TransportError, UnknownHost};
 pub use jump::{Jump, ParseJumpError};
-pub use known_hosts::Place;
+pub use known_hosts::{Place, places_of};
 pub use session::{Session, TcpChannel};
 
 use connector::Connector;

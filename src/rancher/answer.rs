@@ -66,6 +66,23 @@ pub(super) fn complaint(body: &str) -> String {
     if text.is_empty() { "no reason given".to_owned() } else { text }
 }
 
+/// Reads a body as everything that is asked of Rancher, and returns what each reader made of it; for the fuzzing driver.
+#[doc(hidden)]
+pub fn read_in_every_way(body: &str) -> [String; 5] {
+    fn of<T: std::fmt::Debug>(result: Result<T, RancherError>) -> String {
+        result.map_or_else(|error| error.to_string(), |value| format!("{value:?}"))
+    }
+    let nodes = parse::<Page<super::node::NodeBody>>("the list of nodes", body);
+    let nodes = nodes.map(|page| page.data.into_iter().map(super::RancherNode::from).collect::<Vec<_>>());
+    [
+        complaint(body),
+        of(super::Cluster::parse(body)),
+        of(nodes),
+        of(parse::<Page<Setting>>("the settings", body)),
+        of(parse::<Setting>("a setting", body)),
+    ]
+}
+
 /// Returns a text on one line, cut after 300 characters.
 pub(super) fn one_line(text: &str) -> String {
     let folded = text.split_whitespace().collect::<Vec<_>>().join(" ");

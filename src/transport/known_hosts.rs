@@ -125,6 +125,13 @@ impl KnownHosts {
     }
 }
 
+/// Returns the places of the lines of a known_hosts text that speak of a host.
+pub fn places_of(text: &str, at: &Endpoint) -> Vec<Place> {
+    let mut known = KnownHosts::default();
+    known.extend(Path::new("known_hosts"), text);
+    known.matching(at).map(|entry| entry.place.clone()).collect()
+}
+
 /// Returns the name under which a host stands in known_hosts: `[host]:port`, or `host` alone for port 22.
 pub(super) fn lookup_name(at: &Endpoint) -> String {
     let host = at.host.to_lowercase();

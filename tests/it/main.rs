@@ -3,6 +3,7 @@
 mod cli;
 mod direct;
 mod floors;
+mod fuzz;
 mod golden;
 mod hostile;
 mod inventory;

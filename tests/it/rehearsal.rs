@@ -15,6 +15,7 @@ mod direct_services;
 mod direct_state;
 mod direct_transcript;
 mod faults;
+mod leaks;
 mod lock;
 mod refusals;
 mod repair;
