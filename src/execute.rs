@@ -9,6 +9,7 @@ mod issuance;
 mod lease;
 mod lock;
 mod prove;
+mod prune;
 mod recognition;
 mod recorder;
 mod restart;
@@ -46,6 +47,7 @@ use step::Peers;
 pub use earlier::trail;
 pub use lease::LeaseTimes;
 pub use lock::{Claim, LockError, release as release_lock, take as take_lock};
+pub use prune::prune_backups;
 pub use recorder::Recorder;
 
 /// What the operator can say while a run goes on; the face hears it.

@@ -328,6 +328,8 @@ pub fn read_run(folder: &Path) -> Result<RecordedRun, JournalError> {
         state.run = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         state.cluster.clone_from(&plan.cluster);
     }
+    state.procedure = Some(plan.procedure);
+    state.undoes.clone_from(&plan.undoes);
     Ok(RecordedRun { folder: folder.to_owned(), plan, state, is_alive })
 }
 

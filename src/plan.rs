@@ -12,6 +12,7 @@ mod estimate;
 mod instructions;
 mod planner;
 mod policy;
+mod prune;
 mod repair;
 mod restore;
 mod switch;
@@ -41,6 +42,7 @@ pub use policy::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
     RancherTarget, Renewal, is_active,
 };
+pub use prune::{Fate, RunBackups, prune, prune_command};
 pub use restore::{Restoration, Saved, not_restored};
 pub use trail::{Rotated, Trail};
 

@@ -3,6 +3,7 @@
 //! The face asks for one and writes it where it belongs. Everything here is a value made of values: the time, the width of
 //! the terminal and whether it has colours are parameters, and nothing is printed; `progress` alone draws.
 
+pub mod backups;
 pub mod check;
 mod columns;
 pub mod duration;

@@ -264,6 +264,12 @@ pub(super) struct RollbackArguments {
     /// Any unambiguous part of a run's name [default: the newest that changed something]
     #[arg(value_name = "RUN")]
     pub(super) run: Option<String>,
+    /// List the backups that lie on the nodes, and how large they are; change nothing
+    #[arg(long, conflicts_with_all = ["run", "keep", "force", "restore_rancher_files", "yes"])]
+    pub(super) list: bool,
+    /// Take nothing back; remove old backups from the nodes, all but those of the newest N runs: shown first, and asked for
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with_all = ["run", "force", "restore_rancher_files"])]
+    pub(super) keep: Option<usize>,
     /// Go on although certificates of the backup have expired, others have changed files since, or a backup is missing
     #[arg(long)]
     pub(super) force: bool,

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::apply::{carry_out, confirm};
 use super::arguments::RollbackArguments;
+use super::backups::{Answer, Wish};
 use super::check::look;
 use super::failure::{FAILED, Failure, REFUSED, USAGE};
 use super::plan::{Planned, lock_to_break, show};
@@ -28,6 +29,11 @@ pub(super) async fn run(
     terminal: &Terminal,
     arguments: &RollbackArguments,
 ) -> Result<u8, Failure> {
+    let answer = if arguments.yes { Answer::Given } else { Answer::ToBeAsked };
+    let wish = if arguments.list { Some(Wish::List) } else { arguments.keep.map(Wish::Keep) };
+    if let Some(wish) = wish {
+        return Box::pin(super::backups::run(settings, terminal, wish, answer)).await;
+    }
     let planned = make(settings, terminal, arguments).await?;
     if !terminal.is_json() {
         show(settings, terminal, &planned, None);

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 
 use super::{Event, EventKind, IssuedCertificate, Outcome, RunOutcome, StageOutline};
 use crate::inventory::NodeName;
-use crate::plan::{StageName, StepId};
+use crate::plan::{Procedure, StageName, StepId};
 
 /// What the events of a run amount to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +13,10 @@ pub struct RunState {
     pub cluster: String,
     /// Who ran it last, and where.
     pub owner: String,
+    /// What it was to achieve, where its plan was read too.
+    pub procedure: Option<Procedure>,
+    /// The run that it takes back, where its plan was read too.
+    pub undoes: Option<String>,
     /// When it began.
     pub started_at: Option<Timestamp>,
     /// When the last event happened.

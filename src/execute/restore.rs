@@ -30,13 +30,13 @@ impl Execution<'_> {
     pub(super) async fn restore(&self, place: &Place<'_>, back: &Return<'_>) -> Result<Outcome, StepError> {
         let missing = self.run_command(place, check_of(place, back.wanted)).await?;
         let stands = missing.trim().is_empty();
-        let needy =
-            if stands { self.needy_after(place, back).await? } else { back.change.containers.to_vec() };
+        let seen = self.observe(place).await?;
+        let needy = if stands { needy_after(&seen, back) } else { back.change.containers.to_vec() };
         if stands && needy.is_empty() {
             let message = "all files are as they were before, and their components use them".to_owned();
             return Ok(Outcome::Unneeded { message });
         }
-        self.wait_for_gate(place, &back.change, place.planned).await?;
+        self.wait_for_gate(place, &back.change, &seen).await?;
         let mut printed = String::new();
         if !stands {
             let commands = place.turn.step.action.commands(place.planned);
@@ -65,16 +65,6 @@ impl Execution<'_> {
         Ok(Outcome::Done { message: format!("{files}; {restarted}") })
     }
 
-    /// Returns the components that still need a restart where the files stand already.
-    async fn needy_after(&self, place: &Place<'_>, back: &Return<'_>) -> Result<Vec<String>, StepError> {
-        let seen = self.observe(place).await?;
-        let needs = |container: &&String| match back.health {
-            Health::Awaited => needs_restart(&seen, container),
-            Health::NotAwaited => is_older_than_its_files(&seen, container),
-        };
-        Ok(back.change.containers.iter().filter(needs).cloned().collect())
-    }
-
     /// Waits until a node is what it was: files, what is served, components.
     pub(super) async fn verify_restored(
         &self,
@@ -96,6 +86,8 @@ impl Execution<'_> {
             }
             match health {
                 Health::NotAwaited => Ok(()),
+                // Where nothing was restarted, what is served is none of this run's doing.
+                Health::Awaited if containers.is_empty() => Ok(()),
                 Health::Awaited => {
                     serves_what_is_there(seen)?;
                     let reason = containers.iter().find_map(|name| Some((name, restart_reason(seen, name)?)));
@@ -260,6 +252,15 @@ impl Execution<'_> {
 /// Returns the command that names the files which are not yet as they were.
 fn check_of(place: &Place<'_>, wanted: &Restoration) -> Command {
     not_restored(&place.planned.kubernetes_directory, wanted)
+}
+
+/// Returns the components that still need a restart where the files stand already.
+fn needy_after(seen: &Observation, back: &Return<'_>) -> Vec<String> {
+    let needs = |container: &&String| match back.health {
+        Health::Awaited => needs_restart(seen, container),
+        Health::NotAwaited => is_older_than_its_files(seen, container),
+    };
+    back.change.containers.iter().filter(needs).cloned().collect()
 }
 
 /// Returns whether a component must be restarted: it runs on other files, does not run, or is not well.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Ownership;
 use crate::command::{Command, quote};
+use crate::pki::Fingerprint;
 
 /// How long files may take to be put back.
 const RESTORE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -35,6 +36,9 @@ pub struct Saved {
     pub path: String,
     /// Who owned it, and its mode.
     pub owner: Ownership,
+    /// The certificate that it held, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Fingerprint>,
 }
 
 impl Saved {
@@ -138,7 +142,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
 /// Makes the folders that are missing, as they were.
 fn folders(folders: &[Saved]) -> String {
     let mut script = String::new();
-    for Saved { path, owner } in folders {
+    for Saved { path, owner, .. } in folders {
         let _ = writeln!(
             script,
             "[ -d {0} ] || {{ mkdir {0}; chown {1}:{2} {0}; chmod {3:o} {0}; }}",

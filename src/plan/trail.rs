@@ -1,7 +1,7 @@
 //! A trail is what a run that stopped has changed on the nodes, as far as its journal tells: a resume tells it from what others did.
 
 use super::basis::is_as_planned;
-use super::{Action, CertificateSource, FileCopy, Plan, Restoration, TmpFolder, kube_admin_paths};
+use super::{Action, CertificateSource, FileCopy, Plan, Restoration, Saved, TmpFolder, kube_admin_paths};
 use crate::facts::{Content, File, Observation};
 use crate::inventory::NodeName;
 use crate::pki::{Authority, Certificate, Fingerprint, KUBE_ADMIN, KUBE_CA, Location};
@@ -35,6 +35,10 @@ enum Write<'a> {
     Copy { from: &'a NodeName, copy: &'a FileCopy },
     /// Something that its owner makes anew.
     Anew,
+    /// A file of a backup.
+    Saved(&'a Saved),
+    /// Nothing: what is there goes.
+    Gone,
     /// The folder of the legacy bundle.
     Folder,
 }
@@ -51,6 +55,11 @@ impl Trail {
             Some(Write::Folder | Write::Anew) => true,
             // A file that is gone was taken away by somebody else.
             Some(Write::Key) => file.is_some(),
+            Some(Write::Gone) => file.is_none(),
+            Some(Write::Saved(saved)) => match &saved.certificate {
+                Some(sha256) => certificate_of(file).is_some_and(|certificate| certificate.sha256 == *sha256),
+                None => file.is_some(),
+            },
             Some(Write::Certificate { name }) => {
                 certificate_of(file).is_some_and(|certificate| self.has_made(plan, name, &certificate.sha256))
             }
@@ -134,19 +143,25 @@ fn writes<'a>(plan: &'a Plan, (node, seen): (&'a NodeName, &Observation), path: 
                 super::Half::Key => Write::Key,
             })
         }
-        Action::Restore { wanted, .. } => comes_back(directory, wanted, path).then_some(Write::Anew),
+        Action::Restore { wanted, .. } => restored(directory, wanted, path),
         _ => None,
     })
 }
 
-/// Returns whether a path is one that a rollback puts back or takes away; whether it has, its step finds out from the backup.
-fn comes_back(directory: &str, wanted: &Restoration, path: &str) -> bool {
-    let saved = wanted.folders.iter().chain(&wanted.files).map(|saved| &saved.path);
-    let relative = path.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
-    let is_relative = relative.is_some_and(|relative| {
-        saved.chain(&wanted.removed).chain(&wanted.emptied).any(|other| other == relative)
-    });
-    is_relative || wanted.retired.iter().any(|other| other == path)
+/// Returns what a rollback puts into a place; whether it has, its step finds out from the backup.
+fn restored<'a>(directory: &str, wanted: &'a Restoration, path: &str) -> Option<Write<'a>> {
+    if wanted.retired.iter().any(|other| other == path) {
+        return Some(Write::Anew);
+    }
+    let relative = path.strip_prefix(directory)?.strip_prefix('/')?;
+    let is_made = wanted.folders.iter().any(|folder| folder.path == relative);
+    if is_made || wanted.emptied.iter().any(|folder| folder == relative) {
+        return Some(Write::Folder);
+    }
+    if wanted.removed.iter().any(|gone| gone == relative) {
+        return Some(Write::Gone);
+    }
+    wanted.files.iter().find(|file| file.path == relative).map(Write::Saved)
 }
 
 fn copy_to<'a>(from: &'a NodeName, copies: &'a [FileCopy], path: &str) -> Option<Write<'a>> {

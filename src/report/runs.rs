@@ -69,6 +69,9 @@ pub fn text_of_one((run, path): &StoredRun, style: Style) -> String {
             let _ = write!(text, ", took {}", took(time));
         }
     }
+    if let Some(undone) = &run.undoes {
+        let _ = write!(text, "\ntakes back run {}", shown(undone));
+    }
     let _ = writeln!(text, "\nrecorded in {}\n", shown(path));
     let mut columns = Columns::headed(&["STAGE", "NODE", "STEP", "TOOK", "OUTCOME", ""]);
     for step in &run.steps {
@@ -137,8 +140,11 @@ fn newest_first(runs: &[StoredRun]) -> Vec<&StoredRun> {
     sorted
 }
 
-/// Returns what a run was to achieve, as far as its stages tell.
+/// Returns what a run was to achieve; where its plan was not read, as far as its stages tell.
 fn procedure(run: &RunState) -> Option<Procedure> {
+    if run.procedure.is_some() {
+        return run.procedure;
+    }
     let has = |name| run.stages.iter().any(|stage| stage.stage == name);
     if has(StageName::Rotate) || has(StageName::Staging) || has(StageName::Etcd) || has(StageName::State) {
         Some(Procedure::Rotate)

@@ -4,6 +4,7 @@
 
 mod ends;
 mod standing;
+mod undone;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -31,6 +32,7 @@ pub fn summary(state: &RunState, plan: &Plan, facts: &Facts) -> String {
         text.push_str(&finished_nodes(state));
     }
     text.push_str(&ends::text(state, plan, facts));
+    text.push_str(&undone::text(plan));
     text.push_str(&backups(state, plan, facts, standing));
     text.push_str(&next(state, plan, standing));
     text
@@ -227,6 +229,9 @@ fn archive(directory: &str, run: &str) -> String {
 
 /// Returns the commands that come next.
 fn next(state: &RunState, plan: &Plan, standing: Standing) -> String {
+    if let Some(line) = undone::next(state, plan) {
+        return format!("\nhint: {}\n", printable(&line));
+    }
     let again = standing.what_comes_next();
     let line = match state.outcome {
         Some(RunOutcome::Done) if plan.not_handled.is_empty() => {

@@ -8,6 +8,7 @@
 )]
 
 mod order;
+mod rollback;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -246,7 +246,8 @@ impl<'a> Draft<'a> {
         self.name_what_stays(undoing, nodes);
         let seen: Vec<(&'a NodeFacts, &'a Observation)> =
             nodes.iter().map(|undo| (undo.work.node, undo.work.seen)).collect();
-        let mut state = self.state_to_restore(undoing);
+        let health = self.health_of(undoing, nodes);
+        let mut state = self.state_to_restore(undoing, health);
         if undoing.run.is_taken_back && nodes.is_empty() {
             state.clear();
         }
@@ -255,10 +256,12 @@ impl<'a> Draft<'a> {
             self.stages.push(backup(&seen));
         }
         let work: Vec<NodeWork<'a>> = nodes.iter().map(|undo| undo.work.clone()).collect();
-        self.add_etcd(&work);
+        // Files that nothing has loaded need no quorum.
+        if work.iter().any(|work| work.changes_etcd() || !work.containers.is_empty()) {
+            self.add_etcd(&work);
+        }
         self.add_control_plane(&work);
         self.add_workers(&work);
-        let health = self.health_of(undoing, nodes);
         for stage in &mut self.stages {
             put_back(stage, nodes, health);
         }

@@ -21,6 +21,8 @@ struct RunEntry<'a> {
     path: &'a str,
     owner: &'a str,
     procedure: Option<Procedure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undoes: Option<&'a str>,
     started_at: Option<Timestamp>,
     last_at: Option<Timestamp>,
     duration_ms: Option<u64>,
@@ -72,6 +74,7 @@ fn run_entry<'a>(run: &'a RunState, path: &'a str) -> RunEntry<'a> {
         path,
         owner: &run.owner,
         procedure: procedure(run),
+        undoes: run.undoes.as_deref(),
         started_at: run.started_at,
         last_at: run.last_at,
         duration_ms: milliseconds(run.started_at, run.last_at),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use certroll::sim::{Layout, RkeFiles};
+use certroll::sim::{Fault, Layout, RkeFiles};
 
 use super::direct::{BRISK, SMALL, TRIO, restarts, staging_is_gone};
-use super::{KUBERNETES, Rehearsal, Trace, rehearse};
+use super::{KUBERNETES, Rehearsal, Trace, name, rancher, rehearse};
 
 const DIRECT: [&str; 5] = ["apply", "--via", "direct", "--yes", "--force"];
 const BACK: [&str; 2] = ["rollback", "--yes"];
@@ -56,5 +56,166 @@ fn a_plan_of_a_rollback_is_shown_and_nothing_is_done_without_a_yes() {
         let new = everything(&lab);
         lab.certroll(&["rollback"]).await.expect(4).shows("take back run").says("--yes");
         assert_eq!(everything(&lab), new);
+    });
+}
+
+/// Returns the name of the newest run.
+async fn newest(lab: &Rehearsal) -> String {
+    let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
+    runs["runs"][0]["run"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_backup_whose_leaves_have_expired_is_not_brought_back_unless_it_is_insisted_on() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Expired028, |options| options.pace = BRISK).await;
+        let old = everything(&lab);
+        lab.certroll(&["apply", "--via", "direct", "--yes"]).await.expect(0);
+        let new = everything(&lab);
+        let effects = lab.effects().len();
+        lab.certroll(&BACK)
+            .await
+            .expect(4)
+            .shows("has expired")
+            .shows("kube-node (")
+            .shows("go forward instead");
+        assert_eq!(lab.effects().len(), effects, "a refusal changes nothing");
+        assert_eq!(everything(&lab), new);
+
+        lab.certroll(&["rollback", "--yes", "--force"])
+            .await
+            .expect(0)
+            .shows("no component is asked whether it is healthy")
+            .shows("what rke keeps in the API stays as the run wrote it");
+        assert_eq!(everything(&lab), old);
+        // And forward again: nothing that was done by force is in the way.
+        lab.certroll(&["apply", "--via", "direct", "--yes"]).await.expect(0);
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+#[test]
+fn what_others_have_changed_since_is_named_and_not_overwritten_unasked() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = BRISK).await;
+        let old = everything(&lab);
+        lab.certroll(&DIRECT).await.expect(0);
+        lab.root(
+            "cp-1",
+            "cd /etc/kubernetes/ssl; echo '# mine' >>kube-proxy.pem; echo mine >others.pem; chmod 600 others.pem",
+        )
+        .await;
+        let new = everything(&lab);
+        lab.certroll(&BACK)
+            .await
+            .expect(4)
+            .shows("changed by others since the run: ssl/kube-proxy.pem")
+            .shows("left alone: ssl/others.pem");
+        assert_eq!(everything(&lab), new);
+        lab.certroll(&["rollback", "--yes", "--force"]).await.expect(0).shows("ssl/others.pem");
+        let mut after = everything(&lab);
+        assert!(
+            after.get_mut("cp-1").unwrap().remove("ssl/others.pem").is_some(),
+            "it is not ours to remove"
+        );
+        assert_eq!(after, old);
+    });
+}
+
+#[test]
+fn files_that_a_repair_added_go_and_the_folder_with_them() {
+    rehearse(async {
+        for layout in [Layout::LegacyTmpMissing, Layout::LegacyExpired] {
+            let lab = Rehearsal::with(layout, "/", |options| options.pace = BRISK).await;
+            let old = everything(&lab);
+            lab.certroll(&["apply", "repair", "--yes"]).await.expect(0);
+            let new = everything(&lab);
+            assert_ne!(new, old);
+            let before = restarts(&lab).len();
+            lab.certroll(&BACK).await.expect(0);
+            assert_eq!(everything(&lab), old, "{layout:?}");
+            let folder = lab.root("cp-1", "[ ! -d /etc/kubernetes/.tmp ] || echo there").await;
+            assert_eq!(folder.trim() == "there", layout == Layout::LegacyExpired);
+            assert_eq!(restarts(&lab).len(), before, "nothing uses the bundle");
+            lab.certroll(&BACK).await.expect(0);
+            assert_eq!(everything(&lab), new, "{layout:?}");
+        }
+    });
+}
+
+#[test]
+fn a_rotation_by_rancher_is_left_to_rancher_unless_its_files_are_asked_for() {
+    rehearse(async {
+        let lab = Rehearsal::with_rancher(Layout::LegacyTmpMissing, rancher(&[])).await;
+        let old = everything(&lab);
+        lab.with_token(&["apply", "--via", "rancher", "--yes"]).await.expect(0);
+        let new = everything(&lab);
+        lab.certroll(&BACK).await.expect(0).shows("keeps the new certificates").shows("Not undone:");
+        for (node, files) in everything(&lab) {
+            let ssl = |files: &BTreeMap<String, Trace>| -> Vec<(String, Trace)> {
+                let ssl = files.iter().filter(|(path, _)| path.starts_with("ssl/"));
+                ssl.map(|(path, trace)| (path.clone(), trace.clone())).collect()
+            };
+            assert_eq!(ssl(&files), ssl(&new[&node]), "{node}");
+        }
+        lab.certroll(&BACK).await.expect(0);
+        assert_eq!(everything(&lab), new);
+        drop(old);
+    });
+}
+
+#[test]
+fn old_backups_are_listed_and_pruned_when_asked_for() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = BRISK).await;
+        let mut runs = Vec::new();
+        for _ in 0..3 {
+            lab.certroll(&DIRECT).await.expect(0);
+            runs.push(newest(&lab).await);
+        }
+        let folders = |run: &str| {
+            let prefix = format!("{KUBERNETES}/.certroll/{run}/");
+            let has = |node: &&certroll::inventory::Node| {
+                let files = lab.fleet.node(&node.name).unwrap().files();
+                files.iter().any(|file| file.path.starts_with(&prefix))
+            };
+            lab.inventory.nodes.iter().filter(has).count()
+        };
+        let listed = lab.certroll(&["rollback", "--list", "-o", "json"]).await.expect(0).json();
+        let named: Vec<&str> =
+            listed["backups"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap()).collect();
+        assert_eq!(named, [runs[2].as_str(), &runs[1], &runs[0]]);
+        assert!(listed["backups"][0]["bytes"].as_u64().unwrap() > 10_000);
+        lab.certroll(&["rollback", "--list"]).await.expect(0).shows(&runs[0]).shows("KiB");
+
+        lab.certroll(&["rollback", "--keep", "1"]).await.expect(4).shows("goes").says("--yes");
+        assert_eq!(folders(&runs[0]), 3, "nothing goes without a yes");
+        lab.certroll(&["rollback", "--keep", "1", "--yes"]).await.expect(0).says("2 runs are gone");
+        assert_eq!([folders(&runs[0]), folders(&runs[1]), folders(&runs[2])], [0, 0, 3]);
+        lab.certroll(&BACK).await.expect(0);
+        lab.certroll(&["rollback", &runs[0], "--yes"]).await.expect(4).shows("its backup is not there");
+    });
+}
+
+/// A rollback that is killed right after its first files came back goes on where it was.
+#[test]
+fn a_rollback_that_is_killed_is_resumed() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = BRISK).await;
+        let old = everything(&lab);
+        lab.certroll(&DIRECT).await.expect(0);
+        let fault = Fault::CommandFails {
+            pattern: "docker restart -t 5 kube-controller-manager".to_owned(),
+            status: 1,
+            stderr: "Error response from daemon: no such thing".to_owned(),
+        };
+        lab.fleet.inject(&name("cp-1"), fault);
+        lab.certroll(&BACK).await.expect(1).shows("apply --resume");
+        assert_ne!(everything(&lab), old);
+        lab.fleet.mend(&name("cp-1"));
+        lab.certroll(&["apply", "--resume", "--yes"]).await.expect(0);
+        assert_eq!(everything(&lab), old);
+        staging_is_gone(&lab);
+        lab.certroll(&["check"]).await.expect(0);
     });
 }

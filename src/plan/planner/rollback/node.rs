@@ -90,7 +90,9 @@ impl<'a> NodeUndo<'a> {
         };
         match backup.saved.get(path) {
             Some(saved) => {
-                wanted.files.push(Saved { path: path.to_owned(), owner: ownership(saved.attributes) });
+                let certificate = saved.certificate.as_ref().map(|found| found.sha256.clone());
+                let owner = ownership(saved.attributes);
+                wanted.files.push(Saved { path: path.to_owned(), owner, certificate });
             }
             None => wanted.removed.push(path.to_owned()),
         }
@@ -120,7 +122,7 @@ impl<'a> NodeUndo<'a> {
                 .into_iter()
                 .filter_map(|path| {
                     let owner = ownership(*backup.folders.get(path)?);
-                    Some(Saved { path: path.to_owned(), owner })
+                    Some(Saved { path: path.to_owned(), owner, certificate: None })
                 })
                 .collect();
             let mut emptied: BTreeSet<&str> = BTreeSet::new();
@@ -260,7 +262,7 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_etcd_file(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| name.starts_with("kube-etcd-"))
+    path.starts_with("ssl/kube-etcd-")
 }
 
 fn ownership(attributes: Attributes) -> Ownership {

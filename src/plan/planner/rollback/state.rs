@@ -7,11 +7,11 @@ use super::{Draft, RancherFiles, Undoing};
 use crate::facts::BastionCopy;
 use crate::finding::Finding;
 use crate::inventory::{NodeName, Role};
-use crate::plan::{Action, KeptState};
+use crate::plan::{Action, Health, KeptState};
 
 impl Draft<'_> {
     /// Returns the steps that put back what rke keeps, and says where no copy is left.
-    pub(super) fn state_to_restore(&mut self, undoing: &Undoing<'_>) -> Vec<PlannedStep> {
+    pub(super) fn state_to_restore(&mut self, undoing: &Undoing<'_>, health: Health) -> Vec<PlannedStep> {
         let run = undoing.run;
         if run.is_rancher_rotated() && undoing.rancher_files == RancherFiles::Left {
             return Vec::new();
@@ -23,6 +23,11 @@ impl Draft<'_> {
                 Action::UpdateClusterState { names, .. } | Action::RestoreClusterState { names, .. } => {
                     let kept = kept(undoing);
                     if kept.is_empty() {
+                        continue;
+                    }
+                    if health == Health::NotAwaited {
+                        let message = "what rke keeps in the API stays as the run wrote it: no API server answers on certificates that have expired";
+                        self.findings.push(Finding::warning("api-state-stays", message));
                         continue;
                     }
                     let nodes: Vec<NodeName> = self
