@@ -246,7 +246,8 @@ pub(super) fn saved_plan(input: &[u8]) -> u64 {
 
 pub(super) fn journal(input: &[u8]) -> u64 {
     let events = match parse_events(std::path::Path::new("journal.jsonl"), input) {
-        Err(error) => return signature(&error.to_string()),
+        // What is wrong is told by the cause beneath it.
+        Err(error) => return signature(&format!("{error:?}")),
         Ok(events) => events,
     };
     for event in &events {
@@ -262,7 +263,7 @@ pub(super) fn journal(input: &[u8]) -> u64 {
     is_for_terminals(&runs::text_of_one(&run, Style::PLAIN));
     serde_json::to_string(&runs::document_of_one(&run)).unwrap();
     is_for_terminals(&runs::text(std::slice::from_ref(&run), Style::PLAIN));
-    signature(&words)
+    signature(&words) ^ events.len() as u64
 }
 
 pub(super) fn rancher(input: &[u8]) -> u64 {
