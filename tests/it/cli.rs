@@ -86,7 +86,7 @@ fn help() {
 
 #[test]
 fn help_of_each_command() {
-    for command in ["nodes", "check", "plan", "apply", "runs", "demo"] {
+    for command in ["nodes", "check", "plan", "apply", "rollback", "runs", "demo"] {
         let shown = Home::new().types(&format!("{command} -h"));
         // The options of every command are in the help of `certroll` already.
         let own = shown.split("\nOptions of every command:").next().unwrap();

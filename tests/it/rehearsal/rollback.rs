@@ -147,7 +147,6 @@ fn files_that_a_repair_added_go_and_the_folder_with_them() {
 fn a_rotation_by_rancher_is_left_to_rancher_unless_its_files_are_asked_for() {
     rehearse(async {
         let lab = Rehearsal::with_rancher(Layout::LegacyTmpMissing, rancher(&[])).await;
-        let old = everything(&lab);
         lab.with_token(&["apply", "--via", "rancher", "--yes"]).await.expect(0);
         let new = everything(&lab);
         lab.certroll(&BACK).await.expect(0).shows("keeps the new certificates").shows("Not undone:");
@@ -160,7 +159,21 @@ fn a_rotation_by_rancher_is_left_to_rancher_unless_its_files_are_asked_for() {
         }
         lab.certroll(&BACK).await.expect(0);
         assert_eq!(everything(&lab), new);
-        drop(old);
+    });
+}
+
+#[test]
+fn the_files_of_a_rotation_by_rancher_come_back_where_they_are_asked_for() {
+    rehearse(async {
+        let lab = Rehearsal::with_rancher(Layout::Healthy, rancher(&[])).await;
+        let old = everything(&lab);
+        lab.with_token(&["apply", "--via", "rancher", "--yes", "--force"]).await.expect(0);
+        lab.certroll(&BACK).await.expect(0).says("Nothing to do").shows("--restore-rancher-files");
+        lab.certroll(&["rollback", "--yes", "--restore-rancher-files"])
+            .await
+            .expect(0)
+            .shows("Rancher keeps the new certificates in its own state");
+        assert_eq!(everything(&lab), old);
     });
 }
 
