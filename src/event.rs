@@ -123,6 +123,15 @@ pub enum EventKind {
         /// How long the pause is, in milliseconds.
         pause_ms: u64,
     },
+    /// A stage would not end before the deadline: neither it nor anything after it begins.
+    DeadlineMissed {
+        /// The stage.
+        stage: StageName,
+        /// The deadline, in seconds from the start of the attempt.
+        deadline_seconds: u64,
+        /// How long the stage may take, in seconds.
+        needed_seconds: u64,
+    },
     /// The operator is asked to rotate.
     WaitingForOperator {
         /// The step.

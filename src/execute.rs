@@ -21,8 +21,9 @@ mod switch;
 mod verify;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::sync::{Notify, OnceCell};
@@ -36,8 +37,9 @@ use crate::inventory::NodeName;
 use crate::journal::{Journal, JournalError};
 use crate::kube::{ApiServer, Health};
 use crate::pki::{KeyPair, Location};
-use crate::plan::{Plan, Stage, StageName, Step};
+use crate::plan::{Plan, Stage, StageName, Step, stage_seconds};
 use crate::rancher;
+use crate::transport::{Backoff, TransportError};
 use earlier::Earlier;
 use issuance::Issuance;
 use lease::Lease;
@@ -149,6 +151,8 @@ struct Execution<'a> {
     node_list: NodeList,
     /// Whether the lock is still this run's.
     lease: Lease,
+    /// Why nothing begins any more that would not end before the deadline; set once a stage does not fit.
+    late: OnceLock<String>,
     /// Set when a step has failed: what has not begun does not begin any more.
     failed: AtomicBool,
 }
@@ -160,11 +164,28 @@ pub(crate) struct StepError {
     pub(crate) error: String,
     /// The way out.
     pub(crate) hint: Option<String>,
+    /// Whether it may pass by itself.
+    pub(crate) fault: Fault,
+}
+
+/// Whether what went wrong may pass by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It lay between here and the node.
+    Passing,
+    /// It stays until somebody puts it right.
+    Lasting,
 }
 
 impl StepError {
     pub(crate) fn new(error: impl Into<String>) -> Self {
-        Self { error: error.into(), hint: None }
+        Self { error: error.into(), hint: None, fault: Fault::Lasting }
+    }
+
+    /// Returns an error of a connection.
+    pub(crate) fn of_transport(error: &TransportError) -> Self {
+        let fault = if error.is_transient() { Fault::Passing } else { Fault::Lasting };
+        Self { error: error.to_string(), hint: error.hint(), fault }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -199,6 +220,7 @@ pub async fn execute(
         peers: Peers::default(),
         node_list: NodeList::default(),
         lease: Lease::new(run.lease, &run.plan.lock_nodes, run.clock.now()),
+        late: OnceLock::new(),
         failed: AtomicBool::new(false),
     };
     recorder.record(execution.beginning())?;
@@ -237,8 +259,65 @@ impl Execution<'_> {
         Ok(())
     }
 
+    /// Does what a step says; where the way to its node fails, again, as often as the plan says.
+    async fn try_step(
+        &self,
+        stage: &Stage,
+        step: &Step,
+        seat: &mut step::Seat,
+    ) -> Result<Result<Outcome, StepError>, JournalError> {
+        let attempts = step.retry.attempts;
+        let mut pauses = Backoff { attempts, pause: step.retry.pause }.pauses();
+        let mut number = 1;
+        loop {
+            let turn = step::Turn { stage: stage.name, step, number };
+            let error = match self.perform(turn, seat).await {
+                Err(error) if error.fault == Fault::Passing && self.why_waits_end().is_none() => error,
+                result => return Ok(result),
+            };
+            let Some(pause) = pauses.next() else { return Ok(Err(error)) };
+            number += 1;
+            self.recorder.record(EventKind::StepRetried {
+                stage: stage.name,
+                step: step.id.clone(),
+                node: step.node.clone(),
+                attempt: number,
+                attempts,
+                error: error.error.clone(),
+                pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            })?;
+            self.run.operator.wait_unless_cancelled(pause).await;
+            if self.why_waits_end().is_some() {
+                return Ok(Err(error));
+            }
+        }
+    }
+
+    /// Says why a stage does not begin any more: it would not end before the deadline.
+    fn misses_deadline(&self, stage: &Stage) -> Result<(), JournalError> {
+        let Some(deadline) = self.run.plan.deadline.filter(|_| !self.is_stopping()) else { return Ok(()) };
+        let (_, needed_seconds) = stage_seconds(stage);
+        if self.recorder.elapsed() + Duration::from_secs(needed_seconds) <= deadline {
+            return Ok(());
+        }
+        let deadline_seconds = deadline.as_secs();
+        let reason = format!(
+            "the deadline of {}: stage {} may take {}, and would not end before it",
+            rotate::in_words(deadline),
+            stage.name,
+            rotate::in_words(Duration::from_secs(needed_seconds))
+        );
+        let _ = self.late.set(reason);
+        self.recorder.record(EventKind::DeadlineMissed {
+            stage: stage.name,
+            deadline_seconds,
+            needed_seconds,
+        })
+    }
+
     /// Runs a stage: the steps of a node one after the other, as many nodes side by side as the plan says.
     async fn run_stage(&self, stage: &Stage) -> Result<(), JournalError> {
+        self.misses_deadline(stage)?;
         let begins = !self.is_stopping();
         if begins {
             self.recorder.record(EventKind::StageStarted { stage: stage.name })?;
@@ -297,12 +376,9 @@ impl Execution<'_> {
                 step: planned.id.clone(),
                 node: node.cloned(),
             })?;
-            let outcome = match self
-                .perform(step::Turn { stage: stage.name, step: planned, number: 1 }, &mut seat)
-                .await
-            {
+            let outcome = match self.try_step(stage, planned, &mut seat).await? {
                 Ok(outcome) => outcome,
-                Err(StepError { error, hint }) => {
+                Err(StepError { error, hint, .. }) => {
                     self.failed.store(true, Ordering::SeqCst);
                     own_failure = Some("an earlier step of this node failed".to_owned());
                     Outcome::Failed { error, hint }
@@ -318,6 +394,9 @@ impl Execution<'_> {
     fn why_not_run(&self) -> Option<String> {
         if let Some(reason) = self.why_waits_end() {
             return Some(reason);
+        }
+        if let Some(reason) = self.late.get() {
+            return Some(reason.clone());
         }
         let failed = self.failed.load(Ordering::SeqCst);
         failed.then(|| "a step on another node or of an earlier stage failed".to_owned())

@@ -37,6 +37,7 @@ pub use basis::{basis, is_as_planned, moved, moved_on_node, moved_since};
 pub use blockers::on_node as node_blockers;
 pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership};
 pub use checker::check;
+pub use estimate::stage_seconds;
 pub use planner::{Objections, RancherFiles, Undoing, UndoneRun, plan, rollback};
 pub use policy::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
@@ -145,6 +146,9 @@ pub struct Plan {
     pub majority: Majority,
     /// How long it will take, at least and at most.
     pub expected_seconds: (u64, u64),
+    /// When an attempt is to have ended, counted from its start: no stage begins that would not fit before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
 }
 
 impl Plan {
@@ -282,6 +286,33 @@ pub struct Step {
     pub action: Action,
     /// Why.
     pub reason: String,
+    /// How often it is tried.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// How often a step is tried where the connection to its node is refused, drops, or loses an answer. What fails on the node itself is not
+/// tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How many tries there are at most.
+    pub attempts: u32,
+    /// The pause after the first; it doubles each time, and gets a random part.
+    pub pause: Duration,
+}
+
+impl Retry {
+    /// No second try: the action waits by itself, or asks nobody.
+    pub const NEVER: Self = Self { attempts: 1, pause: Duration::ZERO };
+
+    /// A node that reboots is back within a minute or two, and connections are tried for some time themselves.
+    pub const ON_NODES: Self = Self { attempts: 4, pause: Duration::from_secs(2) };
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::NEVER
+    }
 }
 
 /// How often a worker's agent asks Rancher for its plan, where Rancher does not say otherwise (rancher/rancher `agentCheckInterval`).

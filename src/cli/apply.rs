@@ -92,6 +92,7 @@ async fn load(
         return Err(Failure::message(REFUSED, message)
             .hint("make the plan anew; `certroll check` shows what there is now".to_owned()));
     }
+    plan.deadline = arguments.options.deadline.or(plan.deadline);
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
     plan.blockers.extend(check(&plan, &facts));
     Ok(Planned { break_lock: arguments.options.break_lock.clone(), loaded, facts, gatherer, rancher, plan })
@@ -196,7 +197,7 @@ pub(super) async fn conduct(
     let state = watch(settings, terminal, run, journal, &run.operator).await?;
     for node in &state.locked {
         terminal.tell(&format!(
-            "warning: the lock on {node} could not be given back; the next run needs `--break-lock {}`",
+            "warning: the lock on {node} could not be given back; `certroll apply --resume {0}` takes it over, any other run needs `--break-lock {0}` when its lease has ended",
             run.holder.run
         ));
     }

@@ -160,6 +160,9 @@ pub(super) struct PlanOptions {
     /// How long a component may take until it is healthy again after its restart
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     pub(super) health_timeout: Duration,
+    /// Begin no stage that would not end within this time from the start (of a resume: from its own); what is left says so
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) deadline: Option<Duration>,
     /// Take the lock away from this run, which is certainly dead; one whose lease still lasts is respected all the same
     #[arg(long, value_name = "RUN")]
     pub(super) break_lock: Option<String>,

@@ -87,6 +87,7 @@ fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) ->
         MaxUnavailable::Count(count) => format!("--max-unavailable {count}"),
         MaxUnavailable::Percent(percent) => format!("--max-unavailable {percent}%"),
     }));
+    words.extend(options.deadline.map(|deadline| format!("--deadline {}s", deadline.as_secs())));
     words.extend(options.without_majority.then(|| "--without-majority".to_owned()));
     if options.health_timeout != HEALTH_TIMEOUT {
         words.push(format!("--health-timeout {}s", options.health_timeout.as_secs()));
@@ -165,6 +166,7 @@ pub(super) async fn make(
     }
     policy.break_lock = options.break_lock.as_deref().map(|part| lock_to_break(&facts, part)).transpose()?;
     let mut plan = plan(&loaded.inventory, &facts, &policy);
+    plan.deadline = options.deadline;
     plan.blockers.extend(check(&plan, &facts));
     plan.findings.extend(loaded.findings_for(terminal));
     Ok(Planned { break_lock: policy.break_lock, loaded, facts, gatherer, rancher, plan })

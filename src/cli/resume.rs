@@ -53,6 +53,7 @@ pub(super) async fn run(
         pid: std::process::id(),
         since: settings.clock.now().to_string(),
     };
+    plan.deadline = arguments.options.deadline.or(plan.deadline);
     if arguments.options.without_majority {
         plan.majority = Majority::Waived;
     }

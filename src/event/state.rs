@@ -149,6 +149,7 @@ impl RunState {
             EventKind::LockReleased { nodes } => self.locked.retain(|node| !nodes.contains(node)),
             EventKind::StageStarted { .. }
             | EventKind::StageFinished { .. }
+            | EventKind::DeadlineMissed { .. }
             | EventKind::WaitingForOperator { .. }
             | EventKind::LockLost { .. } => {}
         }

@@ -179,8 +179,7 @@ impl Execution<'_> {
         let command = Command::new(format!("tar -C / -cf - {}", words.join(" ")));
         let result = session.run(&command, &planned.access, &node.docker_socket).await;
         seat.close().await;
-        let output =
-            result.map_err(|error| StepError { error: format!("{from}: {error}"), hint: error.hint() })?;
+        let output = result.map_err(|error| StepError::of_transport(&error).about(from))?;
         if !output.succeeded() {
             return Err(StepError::new(format!("{from}: {}", output.stderr_text())));
         }
@@ -234,7 +233,7 @@ impl Execution<'_> {
 impl StepError {
     /// Says of which node an error speaks.
     pub(super) fn about(self, node: &NodeName) -> Self {
-        Self { error: format!("{node}: {}", self.error), hint: self.hint }
+        Self { error: format!("{node}: {}", self.error), ..self }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use super::{Execution, StepError};
+use super::{Execution, Fault, StepError};
 use crate::event::{EventKind, IssuedCertificate};
 use crate::inventory::Inventory;
 use crate::kube::Identity;
@@ -156,7 +156,12 @@ impl Execution<'_> {
     ///
     /// A failure is final: the keys are used up by then, and who asks later is to hear the cause.
     pub(super) async fn issued(&self) -> Result<&Issued, StepError> {
-        self.issuance.issued.get_or_init(|| Box::pin(self.issue())).await.as_ref().map_err(Clone::clone)
+        self.issuance
+            .issued
+            .get_or_init(|| Box::pin(self.issue()))
+            .await
+            .as_ref()
+            .map_err(|error| StepError { fault: Fault::Lasting, ..error.clone() })
     }
 
     /// Reads the CA's keys and the pairs that are spread, signs, and wipes the CA's keys.

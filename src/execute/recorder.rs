@@ -1,4 +1,5 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -39,6 +40,11 @@ impl<'a> Recorder<'a> {
         inner.state.apply(&event);
         (inner.listen)(&event);
         Ok(())
+    }
+
+    /// Returns how long the attempt has gone on.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Returns what the events amount to so far.

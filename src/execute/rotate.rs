@@ -218,11 +218,11 @@ impl Execution<'_> {
 
 /// Returns an error of Rancher's as that of a step.
 fn step_error(error: &RancherError) -> StepError {
-    StepError { error: chain(error), hint: error.hint() }
+    StepError { hint: error.hint(), ..StepError::new(chain(error)) }
 }
 
 /// Returns a limit as it is given on the command line: whole minutes as such, else seconds.
-fn in_words(limit: Duration) -> String {
+pub(super) fn in_words(limit: Duration) -> String {
     match limit.as_secs() {
         seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         seconds => format!("{seconds} s"),

@@ -177,7 +177,7 @@ impl Execution<'_> {
             .session
             .run(&command, &peer.planned.access, &peer.node.docker_socket)
             .await
-            .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
+            .map_err(|error| StepError::of_transport(&error))?;
         if !output.succeeded() {
             return Err(StepError::new(format!("the old state could not be kept: {}", output.stderr_text())));
         }

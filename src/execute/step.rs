@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::restore::Return;
 use super::switch::Change;
-use super::{Execution, StepError};
+use super::{Execution, Fault, StepError};
 use crate::command::{Command, Output};
 use crate::event::{EventKind, Outcome};
 use crate::facts::Observation;
@@ -196,12 +196,8 @@ impl Execution<'_> {
         if let Some(session) = seat.session.as_ref().filter(|session| !session.is_closed()) {
             return Ok(session.clone());
         }
-        let session = self
-            .run
-            .gatherer
-            .connect(node)
-            .await
-            .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
+        let session =
+            self.run.gatherer.connect(node).await.map_err(|error| StepError::of_transport(&error))?;
         seat.session = Some(session.clone());
         Ok(session)
     }
@@ -219,7 +215,7 @@ impl Execution<'_> {
     async fn preflight(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
         let observation = self.observe(place).await?;
         if let Some(blocker) = node_blockers(&observation, self.run.plan.procedure).into_iter().next() {
-            return Err(StepError { error: blocker.message, hint: blocker.hint });
+            return Err(StepError { hint: blocker.hint, ..StepError::new(blocker.message) });
         }
         let trail = self.earlier.trail(&self.run.plan);
         let moved = moved_on_node(&self.run.plan, place.node, &observation, &trail);
@@ -232,11 +228,11 @@ impl Execution<'_> {
 
     /// Looks at the node of a step.
     pub(super) async fn observe(&self, place: &Place<'_>) -> Result<Observation, StepError> {
-        self.run
-            .gatherer
-            .observe(place.node, place.session)
-            .await
-            .map_err(|unseen| StepError { error: unseen.error, hint: unseen.hint })
+        self.run.gatherer.observe(place.node, place.session).await.map_err(|unseen| StepError {
+            hint: unseen.hint,
+            fault: if place.session.is_closed() { Fault::Passing } else { Fault::Lasting },
+            ..StepError::new(unseen.error)
+        })
     }
 
     /// Runs the commands of a step's action, the first of them with a standard input, and returns what they printed.
@@ -270,7 +266,7 @@ impl Execution<'_> {
             .session
             .run(&command, &place.planned.access, &place.node.docker_socket)
             .await
-            .map_err(|error| StepError { error: error.to_string(), hint: error.hint() })?;
+            .map_err(|error| StepError::of_transport(&error))?;
         if output.succeeded() {
             return Ok(output);
         }

@@ -74,7 +74,7 @@ impl Execution<'_> {
             let (reason, hint) = match looked.map(|observation| holds(&observation)) {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => (reason, None),
-                Err(StepError { error, hint }) => (error, hint),
+                Err(StepError { error, hint, .. }) => (error, hint),
             };
             if began.elapsed() >= timeout || self.run.operator.is_cancelled() {
                 let waited = began.elapsed().as_secs();

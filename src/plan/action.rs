@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Retry;
 use super::certificate::{Gate, NewFile};
 use super::restore::{self, Restoration};
 use super::switch;
@@ -286,6 +287,19 @@ impl Action {
         )
     }
 
+    /// Returns how often a step of this action is tried: all of them recognise what they have done already.
+    pub fn retry(&self) -> Retry {
+        match self {
+            // The first two persist by themselves for as long as they may wait; the rest asks nobody.
+            Self::RotateByRancher { .. }
+            | Self::RotateByOperator { .. }
+            | Self::UpdateStateFile { .. }
+            | Self::UpdateKubeConfig { .. }
+            | Self::RestoreBastionFile { .. } => Retry::NEVER,
+            _ => Retry::ON_NODES,
+        }
+    }
+
     /// Returns the commands that run on the step's node, in order.
     ///
     /// What comes from another node or is made reaches the script over its stdin, which is not part of a plan. Scripts
@@ -358,6 +372,7 @@ fn backup(directory: &str) -> Command {
          if [ ! -e backup.tar ]; then\n  \
          acls=$(tar --acls --version >/dev/null 2>&1 && echo --acls || true)\n  \
          tar $acls -C {directory} --exclude=./.certroll -cf backup.tar.new .\n  \
+         rm -rf verify\n  \
          mkdir -p verify\n  \
          tar -C verify -xpf backup.tar.new\n  \
          (cd verify && find . -type f) | while IFS= read -r file; do cmp \"verify/$file\" {directory}/\"$file\"; done\n  \

@@ -3,18 +3,18 @@ use super::action::{Action, Guard};
 
 /// Returns how long the stages will take, at least and at most, in seconds; rough figures from real hosts.
 pub(super) fn expected_seconds(stages: &[Stage]) -> (u64, u64) {
-    let mut total = (0, 0);
-    for stage in stages {
-        let batches = stage.nodes().len().div_ceil(stage.max_unavailable).max(1) as u64;
-        let slowest = stage
-            .steps
-            .iter()
-            .map(|step| step_seconds(&step.action))
-            .fold((0, 0), |worst, (low, high)| (worst.0.max(low), worst.1.max(high)));
-        total.0 += slowest.0 * batches;
-        total.1 += slowest.1 * batches;
-    }
-    total
+    stages.iter().map(stage_seconds).fold((0, 0), |total, stage| (total.0 + stage.0, total.1 + stage.1))
+}
+
+/// Returns how long a stage will take, at least and at most, in seconds.
+pub fn stage_seconds(stage: &Stage) -> (u64, u64) {
+    let batches = stage.nodes().len().div_ceil(stage.max_unavailable.max(1)).max(1) as u64;
+    let slowest = stage
+        .steps
+        .iter()
+        .map(|step| step_seconds(&step.action))
+        .fold((0, 0), |worst, (low, high)| (worst.0.max(low), worst.1.max(high)));
+    (slowest.0 * batches, slowest.1 * batches)
 }
 
 /// Returns how long an action takes, at least and at most, in seconds.

@@ -438,6 +438,7 @@ impl<'a> Draft<'a> {
             lock_nodes,
             majority: self.policy.majority,
             expected_seconds,
+            deadline: None,
         };
         if !plan.has_work() {
             plan.certificates.clear();
@@ -457,7 +458,8 @@ fn stage(name: StageName, title: &str, max_unavailable: usize, planned: Vec<Plan
         let number = steps.iter().filter(|step| step.node == node).count() + 1;
         let place = node.as_ref().map_or("cluster", NodeName::as_str);
         let id = StepId(format!("{}/{place}/{number}", name.as_str().replace(' ', "-")));
-        steps.push(Step { id, node, action, reason });
+        let retry = action.retry();
+        steps.push(Step { id, node, action, reason, retry });
     }
     let mut stage = Stage { name, title: title.to_owned(), max_unavailable, steps };
     stage.max_unavailable = stage.max_unavailable.min(stage.nodes().len()).max(1);

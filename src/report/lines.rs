@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
 use crate::inventory::NodeName;
 use crate::plan::{StageName, StepId};
@@ -13,18 +15,39 @@ use crate::plan::{StageName, StepId};
 /// Writes a line for each event, and leaves out progress that says nothing new.
 #[derive(Debug, Clone, Default)]
 pub struct Lines {
-    last: BTreeMap<StepId, String>,
+    last: BTreeMap<StepId, Said>,
 }
 
+/// What a step said last, but for its numbers: since when, and when a line told it.
+#[derive(Debug, Clone)]
+struct Said {
+    gist: String,
+    since: Timestamp,
+    told: Timestamp,
+}
+
+/// How often a wait that says nothing new is told again, so that a log shows that it goes on.
+const REMINDER: SignedDuration = SignedDuration::from_secs(30);
+
 impl Lines {
-    /// Returns the line of an event, without its end; `None` for progress that repeats what was said last of its step.
+    /// Returns the line of an event, without its end; `None` for progress that repeats what was said last of its step, until half a
+    /// minute has gone.
     ///
     /// Numbers do not make a message new: `waiting for healthz, 38 s` follows `36 s` every few seconds.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         if let EventKind::StepProgress { step, message, .. } = &event.kind {
             let gist: String = message.chars().filter(|character| !character.is_ascii_digit()).collect();
-            if self.last.insert(step.clone(), gist.clone()) == Some(gist) {
-                return None;
+            match self.last.get_mut(step).filter(|said| said.gist == gist) {
+                Some(said) if event.at.duration_since(said.told) < REMINDER => return None,
+                Some(said) => {
+                    said.told = event.at;
+                    let waited = Duration::try_from(event.at.duration_since(said.since)).unwrap_or_default();
+                    return Some(format!("{}, {}", line(event)?, elapsed(waited)));
+                }
+                None => {
+                    let said = Said { gist, since: event.at, told: event.at };
+                    self.last.insert(step.clone(), said);
+                }
             }
         }
         line(event)
@@ -68,6 +91,13 @@ pub fn line(event: &Event) -> Option<String> {
             let pause = elapsed(Duration::from_millis(*pause_ms));
             let what = format!("{error}; try {attempt} of {attempts} follows in {pause}");
             (Place::of(*stage, node.as_ref()), what)
+        }
+        EventKind::DeadlineMissed { stage, deadline_seconds, needed_seconds } => {
+            let [deadline, needed] =
+                [deadline_seconds, needed_seconds].map(|seconds| elapsed(Duration::from_secs(*seconds)));
+            let what =
+                format!("not begun: it may take {needed}, and the deadline is {deadline} from the start");
+            (Place { stage: Some(*stage), node: None }, what)
         }
         EventKind::WaitingForOperator { instructions, until, .. } => {
             let what = format!("waiting for you until {}: {}", time(*until), instructions.join("; "));
@@ -184,6 +214,20 @@ mod tests {
         assert!(lines.line(&progress(1, "waiting for healthz, 2 s")).is_some());
         assert!(lines.line(&progress(2, "waiting for healthz, 14 s")).is_none());
         assert!(lines.line(&progress(3, "is healthy")).is_some());
+    }
+
+    #[test]
+    fn a_wait_is_told_again_with_its_length() {
+        let mut lines = Lines::default();
+        let mut at = |seconds: u64| {
+            let mut event = progress(1, "kubelet: waiting for healthz");
+            event.at = crate::report::sample::at(seconds * 1000);
+            lines.line(&event)
+        };
+        assert!(at(0).is_some());
+        assert_eq!(at(29), None);
+        assert!(at(38).unwrap().ends_with("kubelet: waiting for healthz, 38 s"));
+        assert_eq!(at(40), None);
     }
 
     #[test]

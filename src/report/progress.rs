@@ -97,7 +97,8 @@ impl Bars {
 
     /// Returns the picture.
     fn rows(&self) -> Vec<String> {
-        let Some((started_at, now)) = self.state.started_at.zip(self.now) else { return Vec::new() };
+        let started_at = self.state.attempts.last().map(|attempt| attempt.started_at);
+        let Some((started_at, now)) = started_at.zip(self.now) else { return Vec::new() };
         let mut rows = Vec::new();
         let mut pending = Vec::new();
         let width =
@@ -152,7 +153,8 @@ impl Bars {
         if let Some(Outcome::Failed { error, .. }) = &step.outcome {
             return vec![format!("{node}  failed: {error}")];
         }
-        let busy = step.started_at.map(|start| elapsed(between(start, now))).unwrap_or_default();
+        let since = step.message_since.or(step.started_at);
+        let busy = since.map(|since| elapsed(between(since, now))).unwrap_or_default();
         let message = if step.message.is_empty() { "working" } else { &step.message };
         let mut rows = vec![format!("{node}  {message}, {busy}")];
         if let Some((_, instructions, until)) =

@@ -129,7 +129,13 @@ fn goal(plan: &Plan) -> String {
 
 /// Returns what the plan means for the cluster's users, and how long it will take.
 fn warning(plan: &Plan) -> String {
-    format!("{} Expected: {}.", effect(plan), expected(plan.expected_seconds))
+    let deadline = plan.deadline.map(|deadline| {
+        format!(
+            " No stage begins that would not end within {} from the start.",
+            super::duration::limit(deadline)
+        )
+    });
+    format!("{} Expected: {}.{}", effect(plan), expected(plan.expected_seconds), deadline.unwrap_or_default())
 }
 
 /// Returns why a plan has no work.

@@ -69,6 +69,16 @@ pub fn text_of_one((run, path): &StoredRun, style: Style) -> String {
             let _ = write!(text, ", took {}", took(time));
         }
     }
+    for attempt in run.attempts.iter().filter(|_| run.attempts.len() > 1) {
+        let _ = write!(text, "\nattempt {} by {}", attempt.number, shown(&attempt.owner));
+        if let Some(pid) = attempt.pid {
+            let _ = write!(text, ", process {pid}");
+        }
+        let _ = write!(text, ": {}, {}", moment(attempt.started_at), attempt_outcome(attempt.outcome));
+        if let Some(time) = duration(Some(attempt.started_at), Some(attempt.last_at)) {
+            let _ = write!(text, " after {}", took(time));
+        }
+    }
     if let Some(undone) = &run.undoes {
         let _ = write!(text, "\ntakes back run {}", shown(undone));
     }
@@ -86,6 +96,14 @@ pub fn text_of_one((run, path): &StoredRun, style: Style) -> String {
     }
     for line in hints {
         text.push_str(&hint(line, style));
+    }
+    if !run.ended_well() {
+        let name = shown(&run.run);
+        let line = format!(
+            "`certroll apply --resume {name}` goes on with it; `certroll rollback {name}` takes it back"
+        );
+        text.push('\n');
+        text.push_str(&hint(&line, style));
     }
     text
 }
@@ -159,7 +177,12 @@ fn procedure(run: &RunState) -> Option<Procedure> {
 
 /// Returns how a run ended; one without an end was interrupted, or is at work.
 fn outcome(run: &RunState) -> &'static str {
-    match run.outcome {
+    attempt_outcome(run.outcome)
+}
+
+/// Returns how an attempt ended.
+fn attempt_outcome(outcome: Option<RunOutcome>) -> &'static str {
+    match outcome {
         Some(RunOutcome::Done) => "done",
         Some(RunOutcome::Failed) => "failed",
         Some(RunOutcome::Cancelled) => "cancelled",

@@ -140,7 +140,8 @@ fn stage(name_of_stage: StageName, title: &str, planned: Vec<Planned>) -> Stage 
     for (node, action, reason) in planned {
         let number = steps.iter().filter(|step| step.node.as_ref().map(NodeName::as_str) == node).count() + 1;
         let id = StepId(format!("{name_of_stage}/{}/{number}", node.unwrap_or("cluster")));
-        steps.push(Step { id, node: node.map(name), action, reason: reason.to_owned() });
+        let retry = action.retry();
+        steps.push(Step { id, node: node.map(name), action, reason: reason.to_owned(), retry });
     }
     Stage { name: name_of_stage, title: title.to_owned(), max_unavailable: 1, steps }
 }
@@ -296,6 +297,7 @@ pub(super) fn plan() -> Plan {
         lock_nodes: vec![name("cp-1"), name("cp-2")],
         majority: crate::plan::Majority::Needed,
         expected_seconds: (150, 700),
+        deadline: None,
     }
 }
 

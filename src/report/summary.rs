@@ -34,7 +34,7 @@ pub fn summary(state: &RunState, plan: &Plan, facts: &Facts) -> String {
     text.push_str(&ends::text(state, plan, facts));
     text.push_str(&undone::text(plan));
     text.push_str(&backups(state, plan, facts, standing));
-    text.push_str(&next(state, plan, standing));
+    text.push_str(&next(state, plan));
     text
 }
 
@@ -227,12 +227,26 @@ fn archive(directory: &str, run: &str) -> String {
     format!("{directory}/.certroll/{run}/backup.tar")
 }
 
+/// Returns whether a step that can change something has begun, in whichever attempt.
+fn changed_something(state: &RunState, plan: &Plan) -> bool {
+    let has_begun = |step: &&crate::plan::Step| {
+        state.steps.iter().any(|seen| seen.step == step.id && seen.begun_in.is_some())
+    };
+    plan.steps().filter(has_begun).any(|step| step.action.changes_something())
+}
+
 /// Returns the commands that come next.
-fn next(state: &RunState, plan: &Plan, standing: Standing) -> String {
+fn next(state: &RunState, plan: &Plan) -> String {
     if let Some(line) = undone::next(state, plan) {
         return format!("\nhint: {}\n", printable(&line));
     }
-    let again = standing.what_comes_next();
+    let run = printable(&state.run);
+    let back = if changed_something(state, plan) {
+        format!("; or `certroll rollback {run}` takes back what it did")
+    } else {
+        String::new()
+    };
+    let again = format!("`certroll apply --resume {run}` goes on where it stopped{back}");
     let line = match state.outcome {
         Some(RunOutcome::Done) if plan.not_handled.is_empty() => {
             "`certroll check` looks at the cluster again".to_owned()
@@ -245,9 +259,9 @@ fn next(state: &RunState, plan: &Plan, standing: Standing) -> String {
             failed.dedup();
             failed.retain(|place| place != CLUSTER);
             let failed = if failed.is_empty() { "the cause".to_owned() } else { failed.join(" ") };
-            format!("put {} right, then {again}", printable(&failed))
+            format!("put {} right; then {again}", printable(&failed))
         }
-        Some(RunOutcome::Cancelled) | None => again.to_owned(),
+        Some(RunOutcome::Cancelled) | None => again,
     };
     format!("\nhint: {line}\n")
 }

@@ -103,6 +103,44 @@ fn a_run_is_read_back_up_to_its_torn_last_line() {
 }
 
 #[test]
+fn a_journal_goes_on_behind_its_last_whole_line_and_for_one_process_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let plan = repair_plan(&bundleless());
+    let folder = ClusterFolder::new(state.path(), &plan.cluster, plan.kube_ca.as_ref().unwrap());
+    let name = write_run(&folder, &plan);
+    let run = folder.run(&name);
+    let path = run.join("journal.jsonl");
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":1,\"seq").unwrap();
+
+    let mut journal = Journal::open(&run).unwrap();
+    assert_eq!((journal.history().sequence, journal.history().state.attempt()), (4, 1));
+    assert!(read_runs(std::slice::from_ref(&folder)).0[0].is_alive);
+    match Journal::open(&run) {
+        Err(JournalError::Alive { owner, pid, .. }) => {
+            assert_eq!((owner.as_str(), pid), ("anna@bastion", Some(4711)));
+        }
+        other => assert!(other.is_err(), "two processes have it"),
+    }
+    let resumed = EventKind::RunResumed {
+        run: name,
+        cluster: plan.cluster.clone(),
+        attempt: 2,
+        owner: "bert@bastion".to_owned(),
+        pid: 4712,
+        stages: StageOutline::of(&plan),
+    };
+    journal.append(&event(5, resumed)).unwrap();
+    drop(journal);
+
+    let read = read_runs(std::slice::from_ref(&folder)).0.remove(0);
+    assert!(!read.is_alive);
+    assert_eq!((read.state.attempts.len(), read.state.owner.as_str()), (2, "bert@bastion"));
+    assert_eq!(read.state.steps[0].well_in, Some(1), "what the first attempt did is known");
+    assert!(read.state.steps.iter().all(|step| step.outcome.is_none()), "every step has its turn again");
+    assert_eq!(read.plan, plan);
+}
+
+#[test]
 fn nobody_else_reads_a_run() {
     let state = tempfile::tempdir().unwrap();
     let plan = repair_plan(&bundleless());

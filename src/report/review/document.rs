@@ -28,6 +28,8 @@ pub struct PlanDocument<'a> {
     fingerprint: &'a Fingerprint,
     has_work: bool,
     expected_seconds: ExpectedSeconds,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_seconds: Option<u64>,
     certificates: Vec<CertificateEntry<'a>>,
     ca_keys: Vec<CaKeyEntry<'a>>,
     stages: Vec<StageEntry<'a>>,
@@ -103,6 +105,7 @@ pub fn document<'a>(review: &Review<'a>) -> PlanDocument<'a> {
         fingerprint: &plan.fingerprint,
         has_work: plan.has_work(),
         expected_seconds: ExpectedSeconds { least, most },
+        deadline_seconds: plan.deadline.map(|deadline| deadline.as_secs()),
         certificates: plan
             .certificates
             .iter()

@@ -1,8 +1,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{StoredRun, duration, newest_first, outcome, procedure, step_outcome};
-use crate::event::{Outcome, RunState, StepState};
+use super::{StoredRun, attempt_outcome, duration, newest_first, outcome, procedure, step_outcome};
+use crate::event::{Attempt, Outcome, RunState, StepState};
 use crate::inventory::NodeName;
 use crate::plan::{Procedure, StageName, StepId};
 use crate::report::DOCUMENT_VERSION;
@@ -31,8 +31,22 @@ struct RunEntry<'a> {
     done: usize,
     failed: usize,
     not_run: usize,
+    without_end: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<AttemptEntry<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<StepEntry<'a>>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptEntry<'a> {
+    attempt: u32,
+    owner: &'a str,
+    pid: Option<u32>,
+    started_at: Timestamp,
+    last_at: Timestamp,
+    duration_ms: Option<u64>,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +60,7 @@ struct StepEntry<'a> {
     outcome: String,
     message: &'a str,
     hint: Option<&'a str>,
+    retries: u32,
 }
 
 /// Returns the runs for scripts, the newest first, without their steps.
@@ -60,9 +75,10 @@ pub fn document(runs: &[StoredRun]) -> RunsDocument<'_> {
 /// Returns one run for scripts: the same document with a single run, which has its `steps`.
 pub fn document_of_one((run, path): &StoredRun) -> RunsDocument<'_> {
     let steps = run.steps.iter().map(step_entry).collect();
+    let attempts = run.attempts.iter().map(attempt_entry).collect();
     RunsDocument {
         version: DOCUMENT_VERSION,
-        runs: vec![RunEntry { steps: Some(steps), ..run_entry(run, path) }],
+        runs: vec![RunEntry { steps: Some(steps), attempts: Some(attempts), ..run_entry(run, path) }],
     }
 }
 
@@ -83,7 +99,21 @@ fn run_entry<'a>(run: &'a RunState, path: &'a str) -> RunEntry<'a> {
         done,
         failed,
         not_run,
+        without_end: run.running(),
+        attempts: None,
         steps: None,
+    }
+}
+
+fn attempt_entry(attempt: &Attempt) -> AttemptEntry<'_> {
+    AttemptEntry {
+        attempt: attempt.number,
+        owner: &attempt.owner,
+        pid: attempt.pid,
+        started_at: attempt.started_at,
+        last_at: attempt.last_at,
+        duration_ms: milliseconds(Some(attempt.started_at), Some(attempt.last_at)),
+        outcome: attempt_outcome(attempt.outcome),
     }
 }
 
@@ -106,6 +136,7 @@ fn step_entry(step: &StepState) -> StepEntry<'_> {
         },
         message,
         hint,
+        retries: step.retries,
     }
 }
 

@@ -200,6 +200,7 @@ pub(in crate::report) fn direct_plan() -> Plan {
         lock_nodes: vec![name("cp-1"), name("cp-2")],
         majority: crate::plan::Majority::Needed,
         expected_seconds: (40, 190),
+        deadline: None,
     }
 }
 

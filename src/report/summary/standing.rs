@@ -37,20 +37,6 @@ impl Standing {
             Self::Between
         }
     }
-
-    /// Returns what to do when the cause is put right.
-    pub(super) fn what_comes_next(self) -> &'static str {
-        match self {
-            Self::Other => {
-                "plan and apply again: what is done is recognised, what is missing is planned anew"
-            }
-            Self::Untouched => "plan and apply again: the next run makes certificates of its own",
-            Self::Between => "plan and apply again soon: what is done is recognised, the other nodes follow",
-            Self::Switched => {
-                "`certroll check`; then plan and apply again: what was switched is kept, and rke's state is written"
-            }
-        }
-    }
 }
 
 /// How far a node's turn came.

@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdout};
 use super::direct::{
     ALL, MEMBERS, SMALL, TRIO, after_etcd, certificates, kept_serving, restarts, staging_is_gone,
 };
-use super::{Ended, KUBERNETES, LIMIT, Rehearsal, name, rancher, rehearse};
+use super::{Ended, KUBERNETES, LIMIT, Rehearsal, name, of_kind, rancher, rehearse};
 
 const APPLY: [&str; 7] = ["apply", "--via", "direct", "--force", "--yes", "-o", "json"];
 const RESUME: [&str; 5] = ["apply", "--resume", "--yes", "-o", "json"];
@@ -261,5 +261,48 @@ fn options_that_shape_a_plan_belong_to_no_resume() {
         }
         lab.certroll(&["apply", "--resume", "7f3a", "--yes"]).await.expect(2).says("certroll runs");
         lab.is_untouched();
+    });
+}
+
+#[test]
+fn a_lost_answer_adds_no_file_of_the_bundle_twice() {
+    rehearse(async {
+        let bundles = async |patterns: &[&str]| {
+            let lab = Rehearsal::start(Layout::LegacyExpired).await;
+            for node in ["cp-1", "cp-2", "etcd-1"] {
+                for pattern in patterns {
+                    lab.fleet.inject(&name(node), Fault::LostAnswer { pattern: (*pattern).to_owned() });
+                }
+            }
+            let ended = lab.certroll(&["apply", "repair", "--yes", "-o", "json"]).await.expect(0);
+            let retried = of_kind(&ended.events(), "step_retried").len();
+            let files = ["cp-1", "cp-2", "etcd-1"]
+                .map(|node| lab.files(node, KUBERNETES).into_iter().map(|(path, trace)| (path, trace.0)));
+            (retried, files.map(Iterator::collect::<BTreeMap<_, _>>))
+        };
+        let (undisturbed, disturbed) = (bundles(&[]).await, bundles(&["add()"]).await);
+        assert_eq!((undisturbed.0, disturbed.0), (0, 3));
+        assert_eq!(undisturbed.1, disturbed.1);
+    });
+}
+
+#[test]
+fn no_stage_begins_that_would_not_end_before_the_deadline() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = 0.002).await;
+        let words = [&APPLY[..], &["--deadline", "10s"]].concat();
+        let events = lab.certroll(&words).await.expect(1).events();
+        let missed = of_kind(&events, "deadline_missed");
+        assert_eq!((missed.len(), &missed[0]["deadline_seconds"]), (1, &10.into()));
+        assert_eq!(restarts(&lab), Vec::<String>::new());
+        let run = events[0]["run"].as_str().unwrap();
+        lab.certroll(&["runs", run])
+            .await
+            .expect(0)
+            .shows("the deadline of 10 s")
+            .shows(&format!("certroll apply --resume {run}"));
+        lab.certroll(&[&RESUME[..], &["--deadline", "1h"]].concat()).await.expect(0);
+        lab.certroll(&["runs", run]).await.expect(0).shows("attempt 2");
+        assert_eq!(restarts(&lab).len(), 10);
     });
 }

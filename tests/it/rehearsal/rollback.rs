@@ -210,9 +210,9 @@ fn old_backups_are_listed_and_pruned_when_asked_for() {
     });
 }
 
-/// A rollback that is killed right after its first files came back goes on where it was.
+/// A rollback that stops right after its first files came back goes on where it was.
 #[test]
-fn a_rollback_that_is_killed_is_resumed() {
+fn a_rollback_that_failed_on_the_way_is_resumed() {
     rehearse(async {
         let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = BRISK).await;
         let old = everything(&lab);
