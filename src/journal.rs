@@ -114,6 +114,15 @@ impl Journal {
         Ok(Self { file, path, history: History::default() })
     }
 
+    /// Removes what [`Journal::create`] has made, for a run that was refused before it began.
+    pub fn discard(folder: &Path) -> Result<(), JournalError> {
+        for name in [FILE_NAME, "plan.json"] {
+            let path = folder.join(name);
+            fs::remove_file(&path).map_err(io_error("removing", &path))?;
+        }
+        fs::remove_dir(folder).map_err(io_error("removing", folder))
+    }
+
     /// Opens the journal of a run that stopped, to go on with it: a torn last line is cut off.
     ///
     /// Only one process can have it open: [`JournalError::Alive`] says that the run has not stopped.

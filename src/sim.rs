@@ -45,6 +45,7 @@ use machine::World;
 pub use boundary::{Boundary, Side};
 pub use clock::{Effect, Serving};
 pub use fault::Fault;
+pub use launch::Pairs;
 pub use layout::Layout;
 pub use machine::Privilege;
 pub use rancher::{RancherFailure, RancherOptions};
@@ -117,6 +118,8 @@ pub struct FleetOptions<'a> {
     pub rke_files: RkeFiles,
     /// The factor for every simulated duration: 1 is real time, 0.02 makes a rotation take a few seconds.
     pub pace: f64,
+    /// The certificates of a fleet of the same inventory and layout, to begin with the same ones; none to make new ones.
+    pub pairs: Option<Pairs>,
 }
 
 impl<'a> FleetOptions<'a> {
@@ -134,6 +137,7 @@ impl<'a> FleetOptions<'a> {
             state_object: StateObject::default(),
             rke_files: RkeFiles::default(),
             pace: Self::DEMO_PACE,
+            pairs: None,
         }
     }
 }
@@ -162,6 +166,7 @@ pub struct FleetPaths {
 pub struct Fleet {
     world: Arc<World>,
     paths: FleetPaths,
+    pairs: Pairs,
     doors: Arc<Vec<SocketAddr>>,
     tasks: Vec<JoinHandle<()>>,
     rotation: Arc<rancher::Rotation>,
@@ -177,6 +182,11 @@ impl Fleet {
     /// Returns the paths of what was written.
     pub fn paths(&self) -> &FleetPaths {
         &self.paths
+    }
+
+    /// Returns the certificates with which it began, so that another fleet can begin with them.
+    pub fn pairs(&self) -> Pairs {
+        self.pairs.clone()
     }
 
     /// Returns the URL of the simulated Rancher.
@@ -251,7 +261,8 @@ impl Fleet {
     }
 
     /// Lets something go wrong on a node when command lines that hold these texts have arrived there, in this order: the last of
-    /// them finds the fault in place. Returns whether there is such a node.
+    /// them finds the fault in place. Rancher's action `rotateCertificates` counts as a line of every node. Returns whether there
+    /// is such a node.
     pub fn arm(&self, name: &NodeName, texts: &[&str], fault: Fault) -> bool {
         let Some(node) = self.world.node(name) else { return false };
         node.reach.arm(texts, fault);

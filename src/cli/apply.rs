@@ -9,9 +9,7 @@ use super::plan::{Planned, make, show};
 use super::settings::Settings;
 use super::terminal::{Drawing, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
-use crate::execute::{
-    Claim, LeaseTimes, LockError, Operator, Rancher, Run, execute, release_lock, take_lock,
-};
+use crate::execute::{Claim, LeaseTimes, LockError, Operator, Rancher, Run, execute, take_lock};
 use crate::facts::probe::KeyReading;
 use crate::facts::{Facts, LockHolder};
 use crate::inventory::{Inventory, Node};
@@ -163,16 +161,17 @@ pub(super) async fn carry_out(
         since: started_at.to_string(),
     };
     let claim = break_lock.as_deref().map_or(Claim::Fresh, Claim::Breaks);
-    take_lock(&gatherer, &facts, &plan, &holder, claim).await.map_err(refused)?;
-
+    // The run is on record before its lock is on the nodes: whoever is cut off in between can still resume it.
     let folder = cluster.run(&name);
-    let journal = match Journal::create(&folder, &plan) {
-        Ok(journal) => journal,
-        Err(error) => {
-            release_lock(&gatherer, &facts, &plan.lock_nodes, &holder).await;
-            return Err(Failure::new(FAILED, error));
-        }
-    };
+    let journal = Journal::create(&folder, &plan).map_err(|error| Failure::new(FAILED, error))?;
+    if let Err(error) = take_lock(&gatherer, &facts, &plan, &holder, claim).await {
+        drop(journal);
+        let refusal = refused(error);
+        return Err(match Journal::discard(&folder) {
+            Ok(()) => refusal,
+            Err(error) => Failure::new(FAILED, error),
+        });
+    }
     let run = Run {
         holder,
         plan,

@@ -219,8 +219,11 @@ fn release_script(directory: &str, holder: &LockHolder) -> String {
     let text = quote(&document(holder));
     format!(
         "cd {}/.certroll || exit 0\n\
+         rm -f {}*\n\
          if [ -f lock ] && [ \"$(cat lock)\" = {text} ]; then rm -f lock; fi",
-        quote(directory)
+        quote(directory),
+        // What an attempt left that was cut off before it linked its file into place.
+        quote(&format!("lock.{}.", holder.run))
     )
 }
 

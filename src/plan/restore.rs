@@ -120,7 +120,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
         let _ = writeln!(script, "bring {} {}", retired_copy(&wanted.run, path), quote(path));
     }
     // From here on it goes to its end: between two halves of a pair is no place to stop.
-    script.push_str("trap '' HUP INT TERM\n");
+    script.push_str("trap '' HUP INT TERM PIPE\n");
     for path in places {
         let _ = writeln!(script, "place {}", quote(path));
     }
@@ -179,10 +179,10 @@ fn extract(files: &[Saved]) -> String {
          fi\n\
          }\n\
          place() {\n  \
-         if [ -e \"$1.certroll\" ]; then mv -f \"$1.certroll\" \"$1\"; echo \"restored $1\"; fi\n\
+         if [ -e \"$1.certroll\" ]; then mv -f \"$1.certroll\" \"$1\"; echo \"restored $1\" || :; fi\n\
          }\n\
          take() {\n  \
-         if [ -e \"$1\" ]; then echo \"- - $1\" >>\".certroll/$RUN/written\"; rm -f \"$1\"; echo \"removed $1\"; fi\n\
+         if [ -e \"$1\" ]; then echo \"- - $1\" >>\".certroll/$RUN/written\"; rm -f \"$1\"; echo \"removed $1\" || :; fi\n\
          }\n",
     );
     if files.is_empty() {

@@ -57,7 +57,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
              echo \"$(cksum <\"$1.certroll\") $1\" >>\".certroll/$RUN/written\"\n\
              }\n\
              place() {\n  \
-             if [ -e \"$1.certroll\" ]; then mv -f \"$1.certroll\" \"$1\"; echo \"switched $1\"; fi\n\
+             if [ -e \"$1.certroll\" ]; then mv -f \"$1.certroll\" \"$1\"; echo \"switched $1\" || :; fi\n\
              }\n",
         );
     }
@@ -74,7 +74,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
     }
     if !files.is_empty() {
         // From here on it goes to its end: between two halves of a pair is no place to stop.
-        script.push_str("trap '' HUP INT TERM\n");
+        script.push_str("trap '' HUP INT TERM PIPE\n");
     }
     for file in files {
         let _ = writeln!(script, "place {}", quote(&file.path));

@@ -6,6 +6,9 @@ use crate::facts::{Content, File, Observation};
 use crate::inventory::NodeName;
 use crate::pki::{Authority, Certificate, Fingerprint, KUBE_ADMIN, KUBE_CA, Location};
 
+/// The end of the names under which scripts make files complete before they are renamed into place.
+const HALF_MADE: &str = ".certroll";
+
 /// What a run has changed so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trail {
@@ -46,6 +49,10 @@ enum Write<'a> {
 impl Trail {
     /// Returns whether the run's own steps account for a change on a node; `rest` is what the basis' key says behind its name.
     pub(super) fn explains(&self, plan: &Plan, (node, seen): (&NodeName, &Observation), rest: &str) -> bool {
+        // A file that was not yet renamed into place when the power went: the next go makes it anew, and nothing uses it.
+        if rest.ends_with(HALF_MADE) {
+            return true;
+        }
         let file = seen.files.iter().find(|file| file.path == rest);
         if self.rotation == Rotated::Begun && is_of_rotation(seen, rest, file) {
             return true;

@@ -14,7 +14,7 @@ const REBOOT_SECONDS: f64 = 40.0;
 pub enum Fault {
     /// The node refuses connections; open ones are cut.
     Unreachable,
-    /// The node takes connections and commands, and never answers.
+    /// The node takes connections, and never answers; those that are open say nothing more.
     Hang,
     /// The node shows a host key that nobody knows; open connections are cut.
     WrongHostKey,
@@ -119,6 +119,7 @@ impl World {
                 node.reach.open.send_replace(false);
             }
             Fault::WrongHostKey => node.reach.severed.notify_waiters(),
+            Fault::Hang => node.reach.frozen.notify_waiters(),
             // It passes by itself.
             Fault::Reboot => return self.reboot(node),
             _ => {}

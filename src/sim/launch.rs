@@ -40,12 +40,14 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     let (listeners, doors) = listen(options.inventory.nodes.len()).await?;
     let catalogue = Catalogue::of(options.inventory, &doors);
     let (layout, now) = (options.layout, options.now);
-    let made = {
+    let pairs = if let Some(pairs) = options.pairs.clone() {
+        pairs
+    } else {
         let catalogue = catalogue.clone();
-        tokio::task::spawn_blocking(move || make_pairs(layout, &catalogue, now))
+        let made = tokio::task::spawn_blocking(move || make_pairs(layout, &catalogue, now));
+        made.await.map_err(|_| SimError::Internal("making certificates was cut short"))??
     };
-    let (bundle, kubelet_authority, rancher_authority) =
-        made.await.map_err(|_| SimError::Internal("making certificates was cut short"))??;
+    let AllPairs { bundle, kubelet_authority, rancher_authority } = (*pairs.0).clone();
     let nodes: Vec<Arc<SimNode>> = options
         .inventory
         .nodes
@@ -128,7 +130,7 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
             })
             .transpose()?,
     };
-    Ok(Fleet { world, paths, doors, tasks, rotation, server })
+    Ok(Fleet { world, paths, pairs, doors, tasks, rotation, server })
 }
 
 /// Stores in the cluster what RKE keeps of its certificates there.
@@ -168,15 +170,23 @@ fn rke_files(
     Ok((rkestate, kube_config))
 }
 
-fn make_pairs(
-    layout: super::Layout,
-    catalogue: &Catalogue,
-    now: Timestamp,
-) -> Result<(Bundle, Pair, Pair), SimError> {
+/// All certificates and keys with which a fleet begins; they take longer to make than anything else does to start.
+#[derive(Debug, Clone)]
+pub struct Pairs(Arc<AllPairs>);
+
+#[derive(Debug, Clone)]
+struct AllPairs {
+    bundle: Bundle,
+    kubelet_authority: Pair,
+    rancher_authority: Pair,
+}
+
+fn make_pairs(layout: super::Layout, catalogue: &Catalogue, now: Timestamp) -> Result<Pairs, SimError> {
     let bundle = layout::make_bundle(layout, catalogue, now)?;
     let key = authority::make_keys(1)?.pop().ok_or(SimError::Internal("a key is missing"))?;
     let validity = Validity { not_before: days(now, -400), not_after: days(now, 3650) };
-    Ok((bundle, authority::make_authority("node-ca", key, validity)?, rancher::make_authority()?))
+    let kubelet_authority = authority::make_authority("node-ca", key, validity)?;
+    Ok(Pairs(Arc::new(AllPairs { bundle, kubelet_authority, rancher_authority: rancher::make_authority()? })))
 }
 
 /// Binds an address of its own for every node: RKE refuses two nodes of one address.

@@ -27,6 +27,9 @@ pub(crate) use server::{Server, make_authority, serve};
 /// The id of the simulated cluster in Rancher.
 pub(crate) const CLUSTER_ID: &str = "c-sim01";
 
+/// What faults that wait for command lines see of Rancher's action: the rotation has been asked for.
+const ASKED: &str = "rotateCertificates";
+
 /// How the simulated Rancher behaves.
 #[derive(Debug, Clone)]
 pub struct RancherOptions {
@@ -161,6 +164,11 @@ impl Rotation {
         }
         self.world.log.push(&NodeName::new("rancher"), "set the flag rotateCertificates".to_owned());
         lock(&self.status).flag = Some((services, with_authorities));
+        for node in &self.world.nodes {
+            for fault in node.reach.arrive(ASKED) {
+                self.world.inject(node, fault);
+            }
+        }
         self.asked.notify_one();
     }
 

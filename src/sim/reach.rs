@@ -25,6 +25,8 @@ pub(crate) struct Reach {
     pub(crate) open: watch::Sender<bool>,
     /// Tells open connections to end.
     pub(crate) severed: Notify,
+    /// Tells open connections to say and hear nothing more.
+    pub(crate) frozen: Notify,
     lives: Mutex<Vec<Weak<Life>>>,
     armed: Mutex<Vec<Armed>>,
 }
@@ -34,6 +36,7 @@ impl Default for Reach {
         Self {
             open: watch::Sender::new(true),
             severed: Notify::new(),
+            frozen: Notify::new(),
             lives: Mutex::default(),
             armed: Mutex::default(),
         }

@@ -108,8 +108,9 @@ impl Daemon {
             ..Config::default()
         };
         let cut = Arc::new(Notify::new());
-        let _busy = self.world.activity.begin();
+        let busy = self.world.activity.begin();
         let node = Arc::clone(&self.node);
+        let mut frozen = false;
         let (near, mut far) = tokio::io::duplex(256 * 1024);
         let handler = Login { daemon: self, cut: Arc::clone(&cut), sessions: HashMap::new() };
         let session = async {
@@ -122,9 +123,14 @@ impl Daemon {
             _ = tokio::io::copy_bidirectional(&mut socket, &mut far) => {}
             () = cut.notified() => {}
             () = node.reach.severed.notified() => {}
+            () = node.reach.frozen.notified() => frozen = true,
             () = session => {
                 let _ = socket.shutdown().await;
             }
+        }
+        if frozen {
+            drop(busy);
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -7,6 +7,7 @@ use super::clock::lock;
 use super::container::State;
 use super::files::{Links, Owner, Type};
 use super::machine::{SimNode, World};
+use crate::inventory::NodeName;
 
 /// A simulated node as it is now.
 #[derive(Debug, Clone)]
@@ -39,9 +40,16 @@ pub struct ContainerView {
     pub state: String,
     /// When it last started.
     pub started_at: Option<Timestamp>,
+    /// Whether the certificates and keys that it read when it started are those that lie on the disk now.
+    pub holds_disk: bool,
 }
 
 impl NodeView {
+    /// Returns its name.
+    pub fn name(&self) -> &NodeName {
+        &self.node.name
+    }
+
     /// Returns the content of a file, as root sees it.
     pub fn file(&self, path: &str) -> Option<Vec<u8>> {
         self.node.read(path)
@@ -72,8 +80,16 @@ impl NodeView {
             name: container.name.clone(),
             state: container.state.as_str().to_owned(),
             started_at: container.started_at,
+            holds_disk: false,
         };
-        lock(&self.node.machine).containers.iter().map(view).collect()
+        let containers = lock(&self.node.machine).containers.clone();
+        let holds_disk = |container: &super::container::Container| {
+            container.loaded == self.node.component_files(container.component).into_iter().collect()
+        };
+        containers
+            .iter()
+            .map(|container| ContainerView { holds_disk: holds_disk(container), ..view(container) })
+            .collect()
     }
 
     /// Returns whether a container runs.
