@@ -78,6 +78,19 @@ power_on() {
 
 docker_answers() { on "$1" docker version; }
 
+# docker off|on HOST: off kills dockerd as a fault would; it comes back at `on`.
+docker_daemon() {
+  # shellcheck disable=SC2016 # the host's shell expands it
+  case $1 in
+    off) on "$2" sh -c 'touch /run/no-docker && kill -KILL "$(cat /var/run/docker.pid)"' ;;
+    on)
+      on "$2" rm -f /run/no-docker
+      wait_for 60 "docker on $2" docker_answers "$2"
+      ;;
+    *) fail "docker is \`off\` or \`on\`, not \`$1\`" ;;
+  esac
+}
+
 power_off() {
   local host=$1 holder first
   if holder=$(holder_of "$host"); then

@@ -117,6 +117,25 @@ wait_for_event() {
   done
 }
 
+# wait_for_line NAME REGEX SECONDS: until an event of that run matches; fails at once where the run has ended before.
+wait_for_line() {
+  local deadline=$((SECONDS + $3))
+  until grep -q -- "$2" "$1.events"; do
+    if ((SECONDS >= deadline)) || ! kill -0 "$background" 2>/dev/null; then
+      tail -n 20 "$1.events" "$1.log" >&2
+      fail "no event matches \`$2\`"
+    fi
+    sleep 0.05
+  done
+}
+
+# ended STATUS NAME: the run in the background has ended with it.
+ended() {
+  local status=0
+  wait "$background" || status=$?
+  ((status == $1)) || { tail -n 20 "$2.events" "$2.log" >&2; fail "the run ended with $status instead of $1"; }
+}
+
 # The files that hold no secret: what a run wrote here, and what it said.
 holds_no_secrets() { ! grep -rIl --exclude='*.rkestate*' --exclude='kube_config*' -e 'PRIVATE KEY' "$work"; }
 
