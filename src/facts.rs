@@ -18,8 +18,8 @@ use crate::inventory::{NodeName, Role};
 use crate::pki::{Certificate, CertificateError, Class, Location, PublicPrefix, Service, class};
 
 pub use assess::{
-    CertificateStatus, Thresholds, assess, certificate_status, differing_authorities, effective_not_after,
-    expected_containers, is_disconnected, restart_reason, stale_containers,
+    CertificateStatus, Thresholds, assess, certificate_status, clock_skew, differing_authorities,
+    effective_not_after, expected_containers, is_disconnected, restart_reason, stale_containers,
 };
 pub use bastion::{BastionCopy, BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
@@ -116,6 +116,10 @@ pub struct Observation {
     pub free_inodes: Option<u64>,
     /// Whether a file can be made in `/etc/kubernetes`.
     pub is_writable: bool,
+    /// `ssl` and `.tmp`, where they are there: they may be mounts of their own.
+    pub folders: Vec<Folder>,
+    /// The labels that count where SELinux is enforcing; `None` where it is not.
+    pub labels: Option<Labels>,
     /// RKE's and Rancher's containers.
     pub containers: Vec<Container>,
     /// What docker said when it did not answer.
@@ -126,6 +130,8 @@ pub struct Observation {
     pub served: Vec<Served>,
     /// How the components answered.
     pub health: Vec<Health>,
+    /// The runs whose backups lie here.
+    pub backups: Vec<SavedRun>,
     /// The runs that have laid new files aside and not come to their end.
     pub unfinished_runs: Vec<String>,
     /// The key that kube-apiserver checks service account tokens with (`--service-account-key-file`), as its container names it.
@@ -196,6 +202,39 @@ impl Observation {
     }
 }
 
+/// A folder of certificates, as the place that files are written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is.
+    pub path: String,
+    /// Whether a file can be made in it.
+    pub is_writable: bool,
+    /// Free space of its file system, in KiB.
+    pub free_kibibytes: Option<u64>,
+    /// Free inodes of its file system; `None` where it counts none.
+    pub free_inodes: Option<u64>,
+}
+
+/// What SELinux has labelled folders and files with, without the user and the role that no rule looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// The label of `/etc/kubernetes`, which `.tmp` and `.certroll` inherit.
+    pub directory: String,
+    /// The label of `ssl`, which new files in it inherit.
+    pub ssl: String,
+    /// The label of `ssl/kube-ca.pem`, which the components can read.
+    pub file: String,
+}
+
+/// A run's backup on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedRun {
+    /// The run.
+    pub run: String,
+    /// How long its archive is, in KiB.
+    pub kibibytes: u64,
+}
+
 /// The beginning of the name of the Rancher agent's container.
 pub const CATTLE_NODE_AGENT: &str = "k8s_agent_cattle-node-agent";
 
@@ -223,6 +262,19 @@ pub fn key_file_name(location: Location, name: &str) -> String {
     if location == Location::KubeletPki { format!("{name}.key") } else { format!("{name}-key.pem") }
 }
 
+/// The containers with which rke and Rancher's agents write on a node. `cert-fetcher` only reads, for an rke that is at work.
+const CERTIFICATE_WRITERS: [&str; 9] = [
+    "share-mnt",
+    "cert-deployer",
+    "cert-fetcher",
+    "file-deployer",
+    "cluster-state-deployer",
+    "etcd-fix-perm",
+    "etcd-restore",
+    "kube-cleaner",
+    "rke-bundle-cert",
+];
+
 /// One container of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -242,6 +294,12 @@ impl Container {
     /// Returns whether it runs.
     pub fn is_running(&self) -> bool {
         self.state == "running"
+    }
+
+    /// Returns whether it is one of those that write certificates or the components' files, and end by themselves
+    /// (rancher/rke v0.2.8 `pki/constants.go`, `pki/deploy.go`, `cluster/file-deployer.go`; rancher/rancher v2.2 `agent/main.go`).
+    pub fn is_writer(&self) -> bool {
+        CERTIFICATE_WRITERS.contains(&self.name.as_str())
     }
 
     /// Returns whether it belongs to Rancher's agents.

@@ -11,8 +11,8 @@ use super::settings;
 use super::terminal::Terminal;
 use crate::execute::Rancher;
 use crate::inventory::{Inventory, Secret};
-use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget};
-use crate::rancher::{Client, RancherError, Settings, Trust};
+use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget, RancherWork};
+use crate::rancher::{Client, Cluster, RancherError, Rotation, Settings, Trust, rotation_state};
 use crate::report::escape::shown;
 
 /// How long Rancher may take for one answer.
@@ -38,6 +38,7 @@ pub(super) async fn connect(
         cluster_id: cluster.id.clone(),
         can_rotate: cluster.can_rotate(),
         state: cluster.state.clone(),
+        work: work(&cluster),
         nodes: nodes
             .iter()
             .map(|node| RancherNodeState {
@@ -51,6 +52,18 @@ pub(super) async fn connect(
         agent_check_interval,
     };
     Ok((Rancher { client, cluster_id: cluster.id }, target))
+}
+
+/// Returns what Rancher is in the middle of.
+fn work(cluster: &Cluster) -> RancherWork {
+    match rotation_state(cluster) {
+        Rotation::Running { message } => RancherWork::Rotating { message },
+        Rotation::Failing { message } => RancherWork::RotationFails { message },
+        Rotation::Finished | Rotation::Idle if cluster.is_being_changed() => {
+            RancherWork::Provisioning { message: cluster.transitioning_message.clone() }
+        }
+        Rotation::Finished | Rotation::Idle => RancherWork::None,
+    }
 }
 
 /// Asks Rancher about the cluster where its address and a token are at hand; what it says helps, and is not needed.

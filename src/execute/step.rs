@@ -214,7 +214,9 @@ impl Execution<'_> {
     /// Looks at the node again: what the plan was made from must still be so.
     async fn preflight(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
         let observation = self.observe(place).await?;
-        if let Some(blocker) = node_blockers(&observation, self.run.plan.procedure).into_iter().next() {
+        if let Some(blocker) =
+            node_blockers(&observation, self.run.plan.procedure, self.run.clock.now()).into_iter().next()
+        {
             return Err(StepError { hint: blocker.hint, ..StepError::new(blocker.message) });
         }
         let trail = self.earlier.trail(&self.run.plan);

@@ -311,13 +311,11 @@ fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Obs
         };
         findings.push(Finding::error("container-stale", message).hint(hint));
     }
-    for name in ["cert-deployer", "file-deployer"] {
-        if observation.container(name).is_some_and(Container::is_running) {
-            findings.push(Finding::warning(
-                "certificate-writer",
-                format!("`{name}` of rke is at work on this node"),
-            ));
-        }
+    for writer in
+        observation.containers.iter().filter(|container| container.is_writer() && container.is_running())
+    {
+        let message = format!("`{}` of rke or of Rancher's agent is at work on this node", writer.name);
+        findings.push(Finding::warning("certificate-writer", message));
     }
     findings
 }
@@ -402,21 +400,28 @@ fn bundle_findings(inventory: &Inventory, node: &NodeFacts, observation: &Observ
     findings
 }
 
+/// Returns the finding about a clock that is off.
+pub fn clock_skew(observation: &Observation) -> Option<Finding> {
+    let skew = observation.clock_skew_seconds;
+    if skew.abs() <= CLOCK_SKEW_LIMIT_SECONDS {
+        return None;
+    }
+    let direction = if skew > 0 { "ahead of" } else { "behind" };
+    let message = format!("the clock is {} s {direction} this machine's", skew.abs());
+    let finding = Finding::warning("clock-skew", message);
+    Some(finding.hint("new certificates may be \"not yet valid\" there: look at NTP"))
+}
+
 /// Returns the findings about the machine itself.
 fn machine_findings(observation: &Observation) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let skew = observation.clock_skew_seconds;
-    if skew.abs() > CLOCK_SKEW_LIMIT_SECONDS {
-        let direction = if skew > 0 { "ahead of" } else { "behind" };
-        let message = format!("the clock is {} s {direction} this machine's", skew.abs());
-        findings.push(
-            Finding::warning("clock-skew", message)
-                .hint("new certificates may be \"not yet valid\" there: look at NTP"),
-        );
-    }
+    findings.extend(clock_skew(observation));
     if !observation.kubernetes_directory.is_empty() && !observation.is_writable {
         let message = format!("`{}` cannot be written to", observation.kubernetes_directory);
         findings.push(Finding::error("read-only", message));
+    }
+    if let Some(finding) = backups(observation) {
+        findings.push(finding);
     }
     if observation.agent_log.as_deref().is_some_and(is_disconnected) {
         findings.push(Finding::warning(
@@ -430,6 +435,22 @@ fn machine_findings(observation: &Observation) -> Vec<Finding> {
         findings.push(if lock.is_alive() { finding } else { finding.hint(lock.hint()) });
     }
     findings
+}
+
+/// Returns the finding about the backups of runs; they are never removed by surprise.
+fn backups(observation: &Observation) -> Option<Finding> {
+    let runs = match observation.backups.len() {
+        0 => return None,
+        1 => "the backup of 1 run lies".to_owned(),
+        count => format!("the backups of {count} runs lie"),
+    };
+    let directory = &observation.kubernetes_directory;
+    let kibibytes = observation.backups.iter().fold(0_u64, |sum, saved| sum.saturating_add(saved.kibibytes));
+    let message = format!("{runs} in `{directory}/.certroll`, {kibibytes} KiB");
+    Some(
+        Finding::info("backups", message)
+            .hint("`certroll rollback --keep N` keeps those of the newest N runs"),
+    )
 }
 
 /// Returns whether the last line of an agent's log about its connection says that there is none

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Container, Content, File, Lock, Observation};
+use super::{Container, Content, File, Folder, Labels, Lock, Observation, SavedRun};
 use crate::command::{Access, docker_root, quote};
 use crate::inventory::Node;
 use crate::pki::{Certificate, CertificateError, Location, PublicPrefix};
@@ -165,6 +165,8 @@ pub fn read(output: &str, marker: &str, asked_at: Timestamp) -> Result<Observati
         used_kibibytes: number("used"),
         free_inodes: number("inodes"),
         is_writable: text("writable") == Some("yes"),
+        folders: frames.iter().filter_map(folder).collect(),
+        labels: frames.iter().find(|frame| frame.kind == "selinux").and_then(|frame| labels(frame.text)),
         containers: frames.iter().filter(|frame| frame.kind == "containers").flat_map(containers).collect(),
         docker_error: frames
             .iter()
@@ -173,6 +175,7 @@ pub fn read(output: &str, marker: &str, asked_at: Timestamp) -> Result<Observati
         files: frames.iter().filter_map(file).collect(),
         served: Vec::new(),
         health: frames.iter().filter_map(etcd_health).collect(),
+        backups: frames.iter().filter_map(backup).collect(),
         unfinished_runs: frames
             .iter()
             .filter(|frame| frame.kind == "staged")
@@ -204,6 +207,37 @@ pub(super) fn frames<'a>(output: &'a str, marker: &str) -> Vec<Frame<'a>> {
             Frame { kind, argument, text }
         })
         .collect()
+}
+
+/// Reads a folder's frame: `<yes|no> <free KiB> <free inodes> <path>`.
+fn folder(frame: &Frame<'_>) -> Option<Folder> {
+    if frame.kind != "folder" {
+        return None;
+    }
+    let mut words = frame.argument.splitn(4, ' ');
+    let is_writable = words.next()? == "yes";
+    let free_kibibytes = words.next()?.parse().ok();
+    let free_inodes = words.next()?.parse().ok();
+    Some(Folder { path: words.next()?.to_owned(), is_writable, free_kibibytes, free_inodes })
+}
+
+/// Reads a backup's frame: `<bytes> <path>`.
+fn backup(frame: &Frame<'_>) -> Option<SavedRun> {
+    if frame.kind != "backup" {
+        return None;
+    }
+    let (bytes, path) = frame.argument.split_once(' ')?;
+    let run = path.strip_suffix("/backup.tar")?.rsplit('/').next()?.to_owned();
+    Some(SavedRun { run, kibibytes: bytes.parse::<u64>().ok()?.div_ceil(1024) })
+}
+
+/// Reads the labels of the directory, of `ssl` and of a file in it, a line each: `<user>:<role>:<type>:<level> <path>`.
+fn labels(text: &str) -> Option<Labels> {
+    let mut labels = text.lines().map(|line| {
+        let label = line.split(' ').next().unwrap_or_default();
+        label.splitn(3, ':').nth(2).map(str::to_owned)
+    });
+    Some(Labels { directory: labels.next()??, ssl: labels.next()??, file: labels.next()?? })
 }
 
 /// Returns the access that a frame names.
@@ -241,7 +275,11 @@ struct State {
 
 /// Reads the containers of a frame: name, image, state and restart count, with tabs between.
 fn containers(frame: &Frame<'_>) -> Vec<Container> {
-    frame.text.lines().filter_map(container).collect()
+    let is_gone = |container: &Container| {
+        container.is_writer() && !container.is_running() && !container.is_rancher_agent()
+    };
+    // What a helper of rke leaves behind says nothing, and comes and goes.
+    frame.text.lines().filter_map(container).filter(|container| !is_gone(container)).collect()
 }
 
 /// Returns whether docker gives such names (moby `RestrictedNamePattern`): what else a node may say ends up in commands.

@@ -1,5 +1,6 @@
 mod direct;
 mod findings;
+mod refusals;
 mod restarts;
 mod rollback;
 
@@ -14,9 +15,7 @@ use super::{
     CaKey, NewCertificate, NotHandled, PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, Via,
     basis, blockers,
 };
-use crate::facts::{
-    CertificateStatus, Facts, NodeFacts, Observation, Thresholds, certificate_status, differing_authorities,
-};
+use crate::facts::{CertificateStatus, Facts, NodeFacts, Observation, Thresholds, certificate_status};
 use crate::finding::Finding;
 use crate::inventory::{Inventory, NodeName, Role};
 use crate::pki::{Certificate, Class, KUBE_CA, Location, expected_names, services_of};
@@ -83,53 +82,6 @@ impl<'a> Draft<'a> {
         self.policy.selected.as_ref().is_none_or(|selected| selected.contains(node))
     }
 
-    /// Blocks on what no plan can do with, and names nodes that are left out.
-    fn refuse_what_cannot_be(&mut self) {
-        let touches_control_plane = self.policy.procedure != Procedure::Restart;
-        for node in &self.facts.nodes {
-            if !self.is_selected(&node.name) {
-                continue;
-            }
-            if let Err(unseen) = &node.result {
-                if touches_control_plane && super::is_control_plane_or_etcd(&node.roles) {
-                    let message =
-                        format!("a node of etcd or the control plane cannot be looked at: {}", unseen.error);
-                    self.blockers.push(
-                        Finding::error("control-plane-unreachable", message).on(&node.name).hint(
-                            "bring it back, or take it out of the cluster and of the cluster.yml first",
-                        ),
-                    );
-                } else {
-                    self.not_handled.push(NotHandled {
-                        node: node.name.clone(),
-                        reason: format!("{}; it stays as it is", unseen.error),
-                        hint: self.command_for_later(&node.name),
-                    });
-                }
-            }
-        }
-        self.refuse_split_selection();
-        self.blockers.extend(differing_authorities(self.facts));
-        if self.facts.kube_ca().is_none() {
-            self.blockers.push(
-                Finding::error(
-                    "ca-missing",
-                    "no node shows an `ssl/kube-ca.pem`: there is no cluster to work on",
-                )
-                .hint("`certroll check` shows what was seen"),
-            );
-        }
-        for (node, observation) in self.scope() {
-            let found = blockers::on_node(observation, self.policy.procedure);
-            self.blockers.extend(found.into_iter().map(|finding| finding.on(&node.name)));
-        }
-        // The lock is taken on every control plane node that was seen, selected or not.
-        for (node, observation) in self.facts.seen().filter(|(node, _)| node.has(Role::ControlPlane)) {
-            let found = blockers::of_lock(observation, self.policy);
-            self.blockers.extend(found.map(|finding| finding.on(&node.name)));
-        }
-    }
-
     /// Returns the command that handles a node later: certroll gives it the pairs that the others have by then, Rancher and rke
     /// write files without restarting for them.
     fn command_for_later(&self, node: &NodeName) -> String {
@@ -155,23 +107,6 @@ impl<'a> Draft<'a> {
         });
         let findings: Vec<Finding> = findings.collect();
         self.findings.extend(findings);
-    }
-
-    /// Certificates of etcd and the control plane are made for all of their nodes or for none.
-    fn refuse_split_selection(&mut self) {
-        if self.policy.procedure == Procedure::Restart || self.policy.selected.is_none() {
-            return;
-        }
-        let group = || self.facts.nodes.iter().filter(|node| super::is_control_plane_or_etcd(&node.roles));
-        let left_out: Vec<&str> =
-            group().filter(|node| !self.is_selected(&node.name)).map(|node| node.name.as_str()).collect();
-        if !left_out.is_empty() {
-            let message =
-                format!("`-n` leaves out {}, which share certificates with the others", left_out.join(", "));
-            self.blockers.push(Finding::error("selection-splits-cluster", message).hint(
-                "select all etcd and controlplane nodes (`-n role=controlplane,role=etcd,...`), or drop `-n`",
-            ));
-        }
     }
 
     /// Plans the whole procedure.

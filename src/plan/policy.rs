@@ -118,10 +118,34 @@ pub struct RancherTarget {
     pub can_rotate: bool,
     /// The state of the cluster in Rancher's words.
     pub state: String,
+    /// What it is doing with the cluster.
+    pub work: RancherWork,
     /// The states of the nodes that Rancher knows, by the names and addresses that it has for them.
     pub nodes: Vec<RancherNodeState>,
     /// How often a worker's agent asks for its plan.
     pub agent_check_interval: Duration,
+}
+
+/// What Rancher is in the middle of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RancherWork {
+    /// Nothing that is known of.
+    None,
+    /// It rotates certificates.
+    Rotating {
+        /// What it says meanwhile.
+        message: String,
+    },
+    /// It has a rotation to do, fails, and tries again without an end (rancher/rancher#23423).
+    RotationFails {
+        /// What it says of it.
+        message: String,
+    },
+    /// It changes something else of the cluster.
+    Provisioning {
+        /// What it says meanwhile.
+        message: String,
+    },
 }
 
 /// What Rancher says of a node.

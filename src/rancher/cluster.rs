@@ -79,6 +79,13 @@ impl Cluster {
         self.rotate_link.is_some()
     }
 
+    /// Returns whether Rancher is on the way with the cluster itself: it makes it, or changes its configuration. One that is stuck
+    /// (`error`) or whose nodes are away is not on its way.
+    pub fn is_being_changed(&self) -> bool {
+        matches!(self.state.as_str(), "provisioning" | "updating" | "upgrading")
+            && self.transitioning == Transitioning::Yes
+    }
+
     /// Returns why the cluster does not offer the action; the server's version helps where it is known.
     pub fn why_no_rotation(&self, server: Option<&ServerVersion>) -> NoRotation {
         match server.filter(|version| version.can_rotate() == Some(false)) {
@@ -291,6 +298,16 @@ mod tests {
         assert_eq!(at(Value::Null, "Unknown", "updating"), Rotation::Idle);
         assert_eq!(at(Value::Null, "True", "unavailable"), Rotation::Idle);
         assert_eq!(at(Value::Null, "True", "active"), Rotation::Finished);
+    }
+
+    #[test]
+    fn a_cluster_that_is_stuck_or_active_is_not_being_changed() {
+        let at = |state: &str, transitioning: &str| {
+            cluster(&json!({ "id": "c-1", "state": state, "transitioning": transitioning }))
+                .is_being_changed()
+        };
+        assert!(at("updating", "yes") && at("provisioning", "yes"));
+        assert!(!at("provisioning", "error") && !at("active", "no") && !at("unavailable", "no"));
     }
 
     #[test]

@@ -358,6 +358,7 @@ fn every_node_is_saved_where_rancher_follows() {
         cluster_id: "c-abcde".to_owned(),
         can_rotate: true,
         state: "active".to_owned(),
+        work: certroll::plan::RancherWork::None,
         nodes: Vec::new(),
         agent_check_interval: Duration::from_secs(120),
     });

@@ -11,6 +11,7 @@ mod journal;
 mod matrix;
 mod pki;
 mod planner;
+mod preflight;
 mod readme;
 mod rehearsal;
 mod report;

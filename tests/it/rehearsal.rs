@@ -19,6 +19,7 @@ mod leaks;
 mod lock;
 mod refusals;
 mod repair;
+mod rescue;
 mod resume;
 mod rollback;
 mod rotate;

@@ -48,6 +48,15 @@ show() {
   esac
 }
 
+# What is left of a file system, in KiB (-k) or files (-i): the fourth word of the second line.
+available() {
+  df -P "$1" "$2" 2>/dev/null | {
+    read -r skip
+    read -r device size used available rest
+    echo "${available:--}"
+  }
+}
+
 frame clock "$(date +%s)"
 
 directory=
@@ -82,9 +91,23 @@ if [ -n "$directory" ]; then
   for path in "$directory"/.certroll/*/staged; do
     [ ! -d "$path" ] || frame staged "${path%/staged}"
   done
-  # Filesystem, size, used, available: the fourth word of the second line.
-  frame free "$(df -Pk "$directory" | { read -r skip; read -r device size used available rest; echo "$available"; })"
-  frame inodes "$(df -Pi "$directory" 2>/dev/null | { read -r skip; read -r device size used available rest; echo "$available"; })"
+  for path in "$directory"/.certroll/*/backup.tar; do
+    [ ! -f "$path" ] || frame backup "$(stat -L -c %s "$path")" "$path"
+  done
+  frame free "$(available -k "$directory")"
+  frame inodes "$(available -i "$directory")"
+  # They may be mounts of their own.
+  for path in "$directory/ssl" "$directory/.tmp"; do
+    if [ -d "$path" ]; then
+      if [ -w "$path" ]; then may=yes; else may=no; fi
+      frame folder "$may" "$(available -k "$path")" "$(available -i "$path")" "$path"
+    fi
+  done
+  if [ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 ]; then
+    # What the folders are labelled with, and a file that is in use.
+    frame selinux
+    stat -L -c '%C %n' "$directory" "$directory/ssl" "$directory/ssl/kube-ca.pem" 2>/dev/null
+  fi
   frame used "$(du -sk "$directory" 2>/dev/null | { read -r size rest; echo "$size"; })"
 fi
 
@@ -92,7 +115,8 @@ if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
   ids=$(printf '%s\n' "$names" | while read -r id name; do
     case $name in
     etcd | kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | nginx-proxy | service-sidekick | \
-      share-mnt | cert-deployer | cert-fetcher | file-deployer | etcd-rolling-snapshots | k8s_agent_cattle-node-agent*) echo "$id" ;;
+      share-mnt | cert-deployer | cert-fetcher | file-deployer | cluster-state-deployer | etcd-fix-perm | etcd-restore | kube-cleaner | \
+      rke-bundle-cert | etcd-rolling-snapshots | k8s_agent_cattle-node-agent*) echo "$id" ;;
     esac
   done)
   if [ -n "$ids" ]; then

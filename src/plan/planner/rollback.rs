@@ -109,8 +109,9 @@ impl<'a> Draft<'a> {
     /// Blocks on what no work can be done with on the nodes that are there.
     fn refuse_nodes(&mut self) {
         self.refuse_split_selection();
+        self.refuse_busy_rancher();
         for (node, seen) in self.scope() {
-            let found = crate::plan::blockers::on_node(seen, self.policy.procedure);
+            let found = crate::plan::blockers::on_node(seen, self.policy.procedure, self.facts.observed_at);
             self.blockers.extend(found.into_iter().map(|finding| finding.on(&node.name)));
         }
         for (node, seen) in self.facts.seen().filter(|(node, _)| node.has(Role::ControlPlane)) {

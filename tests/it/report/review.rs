@@ -64,6 +64,7 @@ fn rancher() -> RancherTarget {
         cluster_id: "c-x7k2p".to_owned(),
         can_rotate: true,
         state: "active".to_owned(),
+        work: certroll::plan::RancherWork::None,
         nodes: vec![RancherNodeState { names: vec!["w-1".to_owned()], state: "unavailable".to_owned() }],
         agent_check_interval: Duration::from_secs(120),
     }

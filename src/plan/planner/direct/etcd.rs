@@ -40,14 +40,15 @@ impl<'a> Draft<'a> {
             .filter(|(_, seen)| is_well(seen, Service::Etcd))
             .map(|(node, _)| &node.name)
             .collect();
-        let quorum = members.len() / 2 + 1;
+        // One that was not seen is down for all that is known.
+        let total = self.inventory.with_role(Role::Etcd).count().max(members.len());
+        let quorum = total / 2 + 1;
         let lacking = quorum.saturating_sub(well.len());
         let at_once = if lacking > 0 { lacking.min(switching.len()) } else { 0 };
         let (first, rest) = switching.split_at_checked(at_once).unwrap_or((&[], &switching));
         self.refuse_unsafe_etcd((&members, &switching), (quorum, &well));
         let title = format!(
-            "{at_once} of {} members at once: {}, so there is no quorum to lose",
-            members.len(),
+            "{at_once} of {total} members at once: {}, so there is no quorum to lose",
             if well.is_empty() {
                 "none is healthy".to_owned()
             } else {
@@ -96,14 +97,16 @@ impl<'a> Draft<'a> {
         let waiting = members.iter().filter(|(node, seen)| {
             down.contains(&&node.name) && runs_etcd(seen) && self.has_good_etcd_pair(node, seen)
         });
-        if well.len() < quorum && well.len() + restarting.len() + waiting.count() < quorum {
+        let is_told = self.blockers.iter().any(|blocker| blocker.code == "etcd-without-quorum");
+        if !is_told && well.len() < quorum && well.len() + restarting.len() + waiting.count() < quorum {
             let message = format!(
                 "{} of {} etcd members are healthy, and no new certificate of theirs would change that",
                 well.len(),
-                members.len()
+                self.inventory.with_role(Role::Etcd).count()
             );
             self.blockers.push(Finding::error("etcd-without-quorum", message).hint(
-                "put etcd right first (`docker logs etcd` on its nodes); API servers do not start without it",
+                "put etcd right first (`docker logs etcd` on its nodes), or restore it from a snapshot (`rke etcd snapshot-restore`); \
+                 API servers do not start without it",
             ));
         }
         let takes_one_away = well.len() >= quorum && restarting.iter().any(|name| well.contains(name));
@@ -116,7 +119,26 @@ impl<'a> Draft<'a> {
                     .hint("put it right, or remove it from etcd and from the cluster.yml, first"),
             );
         }
-        if members.len() == 2 && restarting.iter().any(|name| well.contains(name)) {
+        let unseen: Vec<&str> = self
+            .facts
+            .nodes
+            .iter()
+            .filter(|node| node.has(Role::Etcd) && node.observation().is_none())
+            .map(|node| node.name.as_str())
+            .collect();
+        if takes_one_away && !unseen.is_empty() && well.len() - 1 < quorum {
+            let message = format!(
+                "etcd has {} of {} members without {}: to restart one of them would lose its quorum",
+                well.len(),
+                members.len() + unseen.len(),
+                unseen.join(", ")
+            );
+            self.blockers.push(Finding::error("etcd-quorum-at-stake", message).hint(
+                "bring that node back; or remove its member (`docker exec etcd etcdctl member remove ID`) and take it out of the cluster.yml; \
+                 a `--service` other than etcd leaves etcd alone",
+            ));
+        }
+        if members.len() == 2 && unseen.is_empty() && restarting.iter().any(|name| well.contains(name)) {
             let message = "two etcd members: while one restarts there is no quorum, and writes wait";
             self.findings.push(Finding::warning("etcd-of-two", message));
         }

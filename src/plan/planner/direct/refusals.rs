@@ -10,6 +10,7 @@ use crate::inventory::Role;
 use crate::pki::{
     Authority, Certificate, Class, KUBE_CA, KeyKind, Location, PublicPrefix, Service, leaf, san_drift,
 };
+use crate::plan::blockers::CLOCK_OUTSIDE;
 use crate::plan::policy::{AfterDirect, CustomCertificates};
 use crate::plan::{CaKey, CertificateSource, KeySource};
 
@@ -205,7 +206,14 @@ impl<'a> Draft<'a> {
             return;
         };
         for (node, seen) in self.scope() {
-            let clock = self.facts.observed_at + SignedDuration::from_secs(seen.clock_skew_seconds);
+            let is_told = |blocker: &Finding| {
+                blocker.code == CLOCK_OUTSIDE && blocker.node.as_ref() == Some(&node.name)
+            };
+            if self.blockers.iter().any(is_told) {
+                continue;
+            }
+            let skew = SignedDuration::from_secs(seen.clock_skew_seconds);
+            let clock = self.facts.observed_at.saturating_add(skew).unwrap_or(self.facts.observed_at);
             if clock < begin || clock >= end {
                 let message = format!(
                     "the clock says {}, new certificates are valid from {} to {}",
@@ -214,7 +222,7 @@ impl<'a> Draft<'a> {
                     end.strftime("%F")
                 );
                 self.blockers.push(
-                    Finding::error("clock-outside-validity", message)
+                    Finding::error(CLOCK_OUTSIDE, message)
                         .on(&node.name)
                         .hint("set the node's clock (NTP), then plan again"),
                 );
