@@ -333,7 +333,7 @@ fn a_cluster_that_rancher_launched_needs_rancher_afterwards() {
     let golden = Golden::read(MODERN);
     let mut facts = healthy(&golden);
     let kubelet = change(&mut facts, "n4").container("kubelet").unwrap().clone();
-    let agent = Container { name: "share-mnt".to_owned(), ..kubelet };
+    let agent = Container { name: "share-mnt".to_owned(), state: "exited".to_owned(), ..kubelet };
     change(&mut facts, "n4").containers.push(agent);
     let mut policy = Policy { renewal: Renewal::All, ..policy(&golden) };
     let refused = planned(&golden.inventory, &facts, &policy);

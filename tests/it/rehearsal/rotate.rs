@@ -89,10 +89,11 @@ async fn has_cleaned_up(lab: &Rehearsal, events: &[Value]) {
     assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
     let run = events[0]["run"].as_str().unwrap();
     let script =
-        format!("cd {KUBERNETES}/.certroll && stat -c '%a %u %n' . {run} {run}/backup.tar && ls -A {run}");
+        format!("cd {KUBERNETES}/.certroll && stat -c '%a %u %n' . {run} && cd {run} && stat -c '%a %u %n' *");
     for node in ["cp-1", "w-1"] {
         let found = lab.root(node, &script).await;
-        assert_eq!(found, format!("700 0 .\n700 0 {run}\n600 0 {run}/backup.tar\nbackup.tar\n"), "{node}");
+        let files = "600 0 backup.index\n600 0 backup.tar\n600 0 written\n";
+        assert_eq!(found, format!("700 0 .\n700 0 {run}\n{files}"), "{node}");
     }
     let last = events.last().unwrap();
     assert_eq!(
