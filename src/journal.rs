@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -171,13 +172,27 @@ const FILE_NAME: &str = "journal.jsonl";
 /// Takes the lock that a living attempt has, and returns whether it was free; the system gives it back when the process ends,
 /// however it ends.
 fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks: the lock on the nodes must do.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
+    let until = Instant::now() + LOOKED_AT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            // Whoever lists the runs has it for a moment, to learn whether they live.
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOOKED_AT / 20),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            // A file system without locks: the lock on the nodes must do.
+            Err(TryLockError::Error(error)) if is_without_locks(&error) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
+}
+
+/// How long somebody who only looks may have a journal's lock.
+const LOOKED_AT: Duration = Duration::from_secs(1);
+
+/// Returns whether a file system has no locks; one over NFS whose server runs no daemon for them says so in its own way.
+fn is_without_locks(error: &io::Error) -> bool {
+    let no_lock = rustix::io::Errno::NOLCK.raw_os_error();
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(no_lock)
 }
 
 /// Returns whether a process has a journal open for writing.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::arguments::{ApplyArguments, RancherOptions};
 use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
-use super::plan::{Planned, make, show};
+use super::plan::{Planned, lock_to_break, make, show};
 use super::settings::Settings;
 use super::terminal::{Drawing, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
@@ -93,7 +93,9 @@ async fn load(
     plan.deadline = arguments.options.deadline.or(plan.deadline);
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
     plan.blockers.extend(check(&plan, &facts));
-    Ok(Planned { break_lock: arguments.options.break_lock.clone(), loaded, facts, gatherer, rancher, plan })
+    let part = arguments.options.break_lock.as_deref();
+    let break_lock = part.map(|part| lock_to_break(&facts, part)).transpose()?;
+    Ok(Planned { break_lock, loaded, facts, gatherer, rancher, plan })
 }
 
 /// Refuses a plan of another version of certroll.

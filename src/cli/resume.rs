@@ -4,6 +4,7 @@ use super::apply::{conduct, confirm, few, nodes_of, rancher_of, refuse_version, 
 use super::arguments::ApplyArguments;
 use super::check::look;
 use super::failure::{FAILED, Failure, REFUSED, USAGE};
+use super::plan::lock_to_break;
 use super::settings::Settings;
 use super::terminal::Terminal;
 use crate::event::RunState;
@@ -12,7 +13,7 @@ use crate::facts::probe::KeyReading;
 use crate::facts::{Facts, LockHolder};
 use crate::inventory::Inventory;
 use crate::journal::{ClusterFolder, Journal, JournalError, RecordedRun, find_run, read_runs};
-use crate::plan::{Majority, Plan, moved_since};
+use crate::plan::{Majority, Plan, StepId, moved_since};
 use crate::report;
 
 /// Goes on with a run that stopped: its plan once more, from a fresh look at the nodes.
@@ -25,7 +26,7 @@ pub(super) async fn run(
     let loaded = settings.load()?;
     settings.warn(terminal);
     let Some(recorded) = find(settings, terminal, &loaded.inventory, part)? else {
-        terminal.mention("Nothing to resume: every run of this cluster has ended well.");
+        terminal.mention("Nothing to resume: every run of this cluster has ended well, or was taken back.");
         return Ok(0);
     };
     let RecordedRun { folder, mut plan, .. } = recorded;
@@ -58,7 +59,9 @@ pub(super) async fn run(
         plan.majority = Majority::Waived;
     }
     // The lock that the last attempt may have left is this run's own.
-    let claim = arguments.options.break_lock.as_deref().map_or(Claim::Adopts, Claim::Breaks);
+    let part = arguments.options.break_lock.as_deref();
+    let broken = part.map(|part| lock_to_break(&facts, part)).transpose()?;
+    let claim = Claim::Adopts(broken.as_deref());
     take_lock(&gatherer, &facts, &plan, &holder, claim).await.map_err(refused)?;
     let run = Run {
         holder,
@@ -87,11 +90,41 @@ fn find(
         terminal.tell(&format!("warning: a run is left out: {:#}", anyhow::Error::from(error)));
     }
     match part {
-        "" => Ok(runs.into_iter().find(|run| !run.state.ended_well())),
-        part => find_run(runs, part)
-            .map(Some)
-            .map_err(|error| Failure::new(USAGE, error).hint("`certroll runs` lists them".to_owned())),
+        "" => {
+            let goes_on = |run: &&RecordedRun| !run.state.ended_well() && taken_back_by(&runs, run).is_none();
+            Ok(runs.iter().find(goes_on).cloned())
+        }
+        part => {
+            let found = find_run(runs.clone(), part)
+                .map_err(|error| Failure::new(USAGE, error).hint("`certroll runs` lists them".to_owned()))?;
+            refuse_taken_back(&runs, &found)?;
+            Ok(Some(found))
+        }
     }
+}
+
+/// Returns the later run that has taken a run back, or has begun to.
+fn taken_back_by<'a>(runs: &'a [RecordedRun], run: &RecordedRun) -> Option<&'a RecordedRun> {
+    let has_begun = |later: &&RecordedRun| {
+        let changes = later.plan.steps().filter(|step| step.action.changes_something());
+        let begun =
+            |id: &StepId| later.state.steps.iter().any(|step| step.step == *id && step.begun_in.is_some());
+        changes.map(|step| &step.id).any(begun)
+    };
+    runs.iter().filter(|later| later.plan.undoes.as_deref() == Some(run.state.run.as_str())).find(has_begun)
+}
+
+/// Refuses a run that was taken back: its journal tells of steps that are not done any more.
+fn refuse_taken_back(runs: &[RecordedRun], run: &RecordedRun) -> Result<(), Failure> {
+    let Some(later) = taken_back_by(runs, run).filter(|_| !run.state.ended_well()) else { return Ok(()) };
+    let (name, by) = (&run.state.run, &later.state.run);
+    if later.state.ended_well() {
+        let message = format!("run {name} was taken back by run {by}: there is nothing of it to go on with");
+        return Err(Failure::message(REFUSED, message).hint("make a new plan".to_owned()));
+    }
+    let message = format!("run {by} has begun to take run {name} back");
+    Err(Failure::message(REFUSED, message)
+        .hint(format!("`certroll apply --resume {by}` goes on with that; then make a new plan")))
 }
 
 fn cannot_open(error: JournalError, run: &str) -> Failure {

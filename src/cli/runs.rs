@@ -3,7 +3,7 @@ use super::failure::{FAILED, Failure, USAGE};
 use super::settings::Settings;
 use super::terminal::Terminal;
 use crate::journal::{ClusterFolder, JournalError, RecordedRun, find_run, read_runs};
-use crate::report::{self, runs::StoredRun};
+use crate::report::{self, runs::Life, runs::StoredRun};
 
 /// Lists the runs of a cluster, or shows one.
 pub(super) fn run(
@@ -52,5 +52,6 @@ fn show(terminal: &Terminal, run: RecordedRun) {
 
 /// Returns a run as reports take it.
 fn stored(run: RecordedRun) -> StoredRun {
-    (run.state, run.folder.display().to_string())
+    let life = if run.is_alive { Life::Running } else { Life::Over };
+    (run.state, run.folder.display().to_string(), life)
 }

@@ -1,7 +1,7 @@
 //! Earlier attempts at a run: what they made, how far they came, and what of it is in use on the nodes.
 
 use crate::event::{IssuedCertificate, RunState};
-use crate::facts::{Facts, Observation};
+use crate::facts::{Facts, Observation, key_file_name};
 use crate::inventory::NodeName;
 use crate::pki::{Certificate, Fingerprint, Location};
 use crate::plan::{Action, Plan, Rotated, StepId, Trail};
@@ -54,8 +54,9 @@ impl Earlier {
         self.made(name).find_map(|sha256| {
             facts.seen().find_map(|(node, seen)| {
                 let certificate = seen.certificate(location, name).filter(|found| found.sha256 == *sha256)?;
-                // Half of a pair is no pair.
-                let is_pair = seen.key_matches(location, name) != Some(false);
+                // Half of a pair is no pair; of some keys there is no telling whether they match.
+                let has_key = seen.file(location, &key_file_name(location, name)).is_some();
+                let is_pair = has_key && seen.key_matches(location, name) != Some(false);
                 is_pair.then_some(InUse { node: &node.name, seen, certificate })
             })
         })

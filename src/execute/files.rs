@@ -78,8 +78,10 @@ impl Execution<'_> {
     /// What an earlier attempt made is taken again where a node has it: all bundles hold the same pair.
     async fn make_kube_admin(&self, signer: &NodeName, directory: &str) -> Result<KeyPair, StepError> {
         if let Some(found) = self.earlier.in_use(&self.run.facts, Location::Tmp, KUBE_ADMIN) {
+            let authority = self.run.facts.kube_ca().ok_or_else(|| StepError::new("kube-ca was not seen"))?;
             let folder = found.seen.tmp_directory();
-            let Pair { certificate, key_pem } = self.fetch_pair(found.node, &folder, KUBE_ADMIN).await?;
+            let Pair { certificate, key_pem } =
+                self.fetch_again(&found, &folder, (KUBE_ADMIN, authority)).await?;
             let key_pem = key_pem.ok_or_else(|| StepError::new("the key of kube-admin was not read"))?;
             return Ok(KeyPair { certificate, key_pem });
         }

@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use super::earlier::InUse;
 use super::{Execution, Fault, StepError};
 use crate::event::{EventKind, IssuedCertificate};
 use crate::inventory::Inventory;
@@ -17,7 +18,7 @@ use crate::pki::{
     Authority, Certificate, IssueError, KUBE_ADMIN, KeyAlgorithm, Leaf, Location, Signer, SubjectKey, leaf,
     new_key,
 };
-use crate::plan::{CaKey, CertificateSource, KeySource, NewCertificate, Plan};
+use crate::plan::{Action, CaKey, CertificateSource, KeySource, NewCertificate, Plan, Rotated};
 
 /// The name under which the run's own client pair is made; no file is called so.
 const OWN: &str = "certroll";
@@ -176,7 +177,8 @@ impl Execution<'_> {
         let authority = signers.kube_ca.certificate().clone();
         let mut pairs = BTreeMap::new();
         let mut made = Vec::new();
-        for certificate in &plan.certificates {
+        let wanted = if self.is_handed_over() { &[] } else { plan.certificates.as_slice() };
+        for certificate in wanted {
             let pair = match &certificate.source {
                 CertificateSource::Made { leaf, key, not_after } => {
                     if let Some(pair) = self.find_again(certificate, &authority).await? {
@@ -208,6 +210,15 @@ impl Execution<'_> {
         }
         self.tell_issued(made)?;
         Ok(Issued { pairs, authority, identity })
+    }
+
+    /// Returns whether an earlier attempt has put all new pairs into place and left the cluster to a rotation of somebody else's: what
+    /// lies on the nodes is not the run's any more, and none of it is made again.
+    fn is_handed_over(&self) -> bool {
+        let is_put = |action: &Action| matches!(action, Action::Switch { .. });
+        let mut switches = self.run.plan.steps().filter(|step| is_put(&step.action));
+        self.earlier.trail(&self.run.plan).rotation == Rotated::Begun
+            && switches.all(|step| self.earlier.well_in(&step.id).is_some())
     }
 
     /// Writes into the journal what was made.
@@ -261,16 +272,25 @@ impl Execution<'_> {
         if wanted.keeps_key() {
             return Ok(Some(Pair { certificate: found.certificate.clone(), key_pem: None }));
         }
-        let pair = self
-            .fetch_pair(found.node, &format!("{}/ssl", found.seen.kubernetes_directory), &wanted.name)
-            .await?;
+        let folder = format!("{}/ssl", found.seen.kubernetes_directory);
+        Ok(Some(self.fetch_again(&found, &folder, (&wanted.name, authority)).await?))
+    }
+
+    /// Reads a pair back that was seen on a node: it is still the one that was seen, and its halves belong together.
+    pub(super) async fn fetch_again(
+        &self,
+        found: &InUse<'_>,
+        folder: &str,
+        (name, authority): (&str, &Certificate),
+    ) -> Result<Pair, StepError> {
+        let pair = self.fetch_pair(found.node, folder, name).await?;
         let key = pair.key_pem.as_ref().map(|key| key.as_str()).unwrap_or_default();
         let is_pair = Identity::new(&pair.certificate.to_pem(), key, authority).is_ok();
         if pair.certificate.sha256 != found.certificate.sha256 || !is_pair {
-            return Err(StepError::new(format!("{} on {} is another one now", wanted.name, found.node))
+            return Err(StepError::new(format!("{name} on {} is another one now", found.node))
                 .hint("somebody else writes there too: stop that, then `certroll apply --resume` again"));
         }
-        Ok(Some(pair))
+        Ok(pair)
     }
 
     /// Reads the CAs' pairs from the nodes that the plan names.

@@ -72,8 +72,9 @@ pub enum Claim<'a> {
     Fresh,
     /// It is taken away from this run, if its lease has ended (`--break-lock`).
     Breaks(&'a str),
-    /// It is taken over whatever its age, if it is this very run's (`--resume`): the caller knows that its process is dead.
-    Adopts,
+    /// It is taken over whatever its age, if it is this very run's (`--resume`): the caller knows that its process is dead. That
+    /// of another run is taken away as by [`Claim::Breaks`] where one is named: each may lie on other nodes.
+    Adopts(Option<&'a str>),
 }
 
 /// The status of the script when somebody else has the lock.
@@ -164,20 +165,25 @@ fn take_script(directory: &str, holder: &LockHolder, claim: Claim<'_>) -> String
 
 /// Returns the part of the script that replaces a lock in one go, where the claim allows it.
 fn takeover(own: &str, holder: &LockHolder, claim: Claim<'_>) -> String {
-    let (run, condition) = match claim {
+    let (adopted, broken) = match claim {
         Claim::Fresh => return String::new(),
-        Claim::Breaks(run) => {
-            let lease = LEASE.as_secs();
-            // Without a time the age is none, and the lease lasts.
-            let stale = format!(
-                "now=$(date +%s) && renewed=$(stat -L -c %Y lock) && age=$((now - renewed)) && \
-                 {{ [ \"$age\" -gt {lease} ] || [ \"$age\" -lt -{lease} ]; }}"
-            );
-            (run, stale)
-        }
-        Claim::Adopts => (holder.run.as_str(), "true".to_owned()),
+        Claim::Breaks(run) => (None, Some(run)),
+        Claim::Adopts(broken) => (Some(holder.run.as_str()), broken.filter(|run| *run != holder.run)),
     };
-    let pattern = quote(&format!("\"run\":\"{run}\""));
+    let lease = LEASE.as_secs();
+    // Without a time the age is none, and the lease lasts.
+    let stale = format!(
+        "now=$(date +%s) && renewed=$(stat -L -c %Y lock) && age=$((now - renewed)) && \
+         {{ [ \"$age\" -gt {lease} ] || [ \"$age\" -lt -{lease} ]; }}"
+    );
+    let arms = [(adopted, "true"), (broken, stale.as_str())].into_iter().filter_map(|(run, condition)| {
+        let pattern = quote(&format!("\"run\":\"{}\"", run?));
+        Some(format!(
+            "*{pattern}*)\n  \
+             if {condition} && mv -f {own} lock; then rm -f lock.claim; sync; exit 0; fi\n  \
+             ;;\n"
+        ))
+    });
     format!(
         "if ! ln {own} lock.claim 2>/dev/null; then\n  \
          rm -f {own}\n  \
@@ -185,11 +191,10 @@ fn takeover(own: &str, holder: &LockHolder, claim: Claim<'_>) -> String {
          exit 1\n\
          fi\n\
          case $(cat lock) in\n\
-         *{pattern}*)\n  \
-         if {condition} && mv -f {own} lock; then rm -f lock.claim; sync; exit 0; fi\n  \
-         ;;\n\
+         {}\
          esac\n\
-         rm -f lock.claim\n"
+         rm -f lock.claim\n",
+        arms.collect::<String>()
     )
 }
 

@@ -10,7 +10,7 @@ use super::step::{Place, Turn};
 use super::switch::Change;
 use super::{Execution, StepError};
 use crate::event::Outcome;
-use crate::facts::{Container, Observation, restart_reason};
+use crate::facts::{Container, Content, Observation, key_file_name, restart_reason};
 use crate::pki::{Fingerprint, Location};
 use crate::plan::{Action, Gate, Half, NewFile, Rotated, StageName, is_as_planned};
 
@@ -72,12 +72,22 @@ impl Execution<'_> {
                     let wanted = issued.pair(&file.certificate).ok().map(|pair| &pair.certificate.sha256);
                     found.is_some() && found == wanted
                 }
-                Half::Key => seen.key_matches(location, &file.certificate) == Some(true),
+                Half::Key => match seen.key_matches(location, &file.certificate) {
+                    Some(matches) => matches,
+                    // Of an elliptic-curve key there is no telling; one that is older than the run is not the run's.
+                    None => seen
+                        .file(location, &key_file_name(location, &file.certificate))
+                        .is_some_and(|key| self.is_since_run_began(&seen, key.modified_at)),
+                },
             }
         };
+        // A private key is known by its length alone, and a new one has the old one's often enough: the certificate tells.
         let is_retired = |path: &String| {
             let found = seen.files.iter().find(|file| file.path == *path);
-            !found.is_some_and(|file| is_as_planned(&self.run.plan, &place.node.name, file))
+            !found.is_some_and(|file| {
+                !matches!(file.content, Content::Key(_))
+                    && is_as_planned(&self.run.plan, &place.node.name, file)
+            })
         };
         let stands = files.iter().all(is_new) && change.retired.iter().all(is_retired);
         Ok(if stands { Standing::Files(Box::new(seen)) } else { Standing::Nothing })
@@ -138,12 +148,16 @@ impl Execution<'_> {
 
     /// Returns whether a container was started since the run began.
     pub(super) fn is_started_by_run(&self, seen: &Observation, container: &str) -> bool {
-        let Some(began) = self.recorder.state().started_at else { return false };
-        let began = began + SignedDuration::from_secs(seen.clock_skew_seconds);
         seen.container(container)
             .filter(|found| found.is_running())
             .and_then(|found| found.started_at)
-            .is_some_and(|started_at| started_at >= began)
+            .is_some_and(|started_at| self.is_since_run_began(seen, started_at))
+    }
+
+    /// Returns whether a moment by a node's clock is none before the run began.
+    fn is_since_run_began(&self, seen: &Observation, moment: Timestamp) -> bool {
+        let began = self.recorder.state().started_at;
+        began.is_some_and(|began| moment >= began + SignedDuration::from_secs(seen.clock_skew_seconds))
     }
 
     /// Returns whether this run made a certificate, in whichever attempt.

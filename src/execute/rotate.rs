@@ -28,6 +28,15 @@ struct Waiting<'a> {
     deadline: Instant,
 }
 
+/// What a wait for Rancher ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The rotation is finished.
+    Finished,
+    /// No rotation is asked for, and Rancher is not on its way with the cluster.
+    Unchanging,
+}
+
 /// Returns whether a rotation that Rancher has to do already renews what is wanted; an empty name stands for all services.
 fn covers(flag: &RotationFlag, wanted: Option<Service>) -> bool {
     let all = flag.services.iter().all(String::is_empty);
@@ -52,11 +61,12 @@ impl Execution<'_> {
         let pending = cluster.rotation_flag.as_ref();
         if pending.is_some() {
             self.progress(turn, "Rancher has a rotation to do already: waiting for that one");
-            self.wait_for_rancher(&waiting).await?;
+            self.wait_for_rancher(&waiting, Until::Finished).await?;
         }
         if pending.is_none() && self.has_begun_before(turn) {
-            // Rancher takes the flag away before the cluster is up to date.
-            self.wait_for_rancher(&waiting).await?;
+            // Rancher takes the flag away before the cluster is up to date. One that it does not change may never be: its
+            // certificates have expired, and it is asked for the first time.
+            self.wait_for_rancher(&waiting, Until::Unchanging).await?;
             let before = self.rotated_by(service);
             if !before.is_empty() && self.unchanged_nodes(&before).await.is_none() {
                 return Ok(Outcome::Done {
@@ -66,7 +76,7 @@ impl Execution<'_> {
         }
         if !pending.is_some_and(|flag| covers(flag, service)) {
             client.rotate_certificates(&cluster, service).await.map_err(|error| step_error(&error))?;
-            self.wait_for_rancher(&waiting).await?;
+            self.wait_for_rancher(&waiting, Until::Finished).await?;
         }
         Ok(Outcome::Done { message: format!("Rancher is done after {} s", began.elapsed().as_secs()) })
     }
@@ -85,13 +95,14 @@ impl Execution<'_> {
     }
 
     /// Waits until Rancher says that it is done.
-    async fn wait_for_rancher(&self, waiting: &Waiting<'_>) -> Result<(), StepError> {
+    async fn wait_for_rancher(&self, waiting: &Waiting<'_>, until: Until) -> Result<(), StepError> {
         let Waiting { turn, client, cluster_id, timeout, deadline } = *waiting;
         let mut last = String::new();
         loop {
             let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
             let message = match rotation_state(&cluster) {
                 Rotation::Finished => return Ok(()),
+                Rotation::Idle if until == Until::Unchanging && !cluster.is_being_changed() => return Ok(()),
                 Rotation::Running { message } => format!("Rancher: {message}"),
                 Rotation::Failing { message } => format!("Rancher failed and tries again: {message}"),
                 Rotation::Idle => format!("Rancher: the cluster is {}", cluster.state),

@@ -442,6 +442,13 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          rm -rf \"$staging\"\n\
          mkdir -p \"$staging\"\n\
          tar -C \"$staging\" -xf -\n\
+         lone() {{\n  \
+         if [ -e \"$1\" ] && [ ! -e \"$2\" ] && [ -e {directory}/.certroll/$RUN/written ]; then\n    \
+         case $(cat {directory}/.certroll/$RUN/written) in\n    \
+         *\"$(cksum <\"$1\") ${{1#\"$directory\"/}}\"*) rm -f \"$1\" ;;\n    \
+         esac\n  \
+         fi\n\
+         }}\n\
          add() {{\n  \
          if [ -e \"$2\" ]; then echo \"kept $2\"; return 0; fi\n  \
          chmod 600 \"$staging/$1\"\n  \
@@ -450,6 +457,14 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          echo \"added $2\"\n\
          }}\n"
     );
+    // Half of a pair that this run was cut off from: the pair that comes now may be another one.
+    for certificate in destinations {
+        let key = certificate.strip_suffix(".pem").map(|stem| format!("{stem}-key.pem"));
+        if let Some(key) = key.filter(|key| destinations.contains(&key.as_str())) {
+            let (certificate, key) = (quote(certificate), quote(&key));
+            let _ = writeln!(script, "lone {certificate} {key}\nlone {key} {certificate}");
+        }
+    }
     for destination in destinations {
         let name = destination.rsplit('/').next().unwrap_or_default();
         let _ = writeln!(script, "add {} {}", quote(name), quote(destination));

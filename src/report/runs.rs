@@ -16,14 +16,23 @@ use super::duration::{count, moment, took};
 use super::escape::shown;
 use super::findings::hint;
 use super::style::{Detail, Style, Tone};
-use crate::event::{Outcome, RunOutcome, RunState, StepState};
+use crate::event::{Attempt, Outcome, RunOutcome, RunState, StepState};
 use crate::plan::{Procedure, StageName};
 
 pub use document::{RunsDocument, document, document_of_one};
 pub use outlook::outlook;
 
-/// A run and the path of its folder.
-pub type StoredRun = (RunState, String);
+/// A run, the path of its folder, and whether a process is at it.
+pub type StoredRun = (RunState, String, Life);
+
+/// Whether a process is at a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// One has its journal open.
+    Running,
+    /// None has.
+    Over,
+}
 
 /// Returns the runs for people, the newest first.
 pub fn text(runs: &[StoredRun], style: Style) -> String {
@@ -32,12 +41,12 @@ pub fn text(runs: &[StoredRun], style: Style) -> String {
     }
     let headings: &[&'static str] = if style.is_verbose() { &HEADINGS_WITH_FOLDER } else { &HEADINGS };
     let mut columns = Columns::headed(headings);
-    for (run, path) in newest_first(runs) {
+    for (run, path, life) in newest_first(runs) {
         let mut cells = vec![
             Cell::new(&run.run).tone(Tone::Strong),
             run.started_at.map_or_else(Cell::nothing, |start| Cell::new(moment(start))),
             procedure(run).map_or_else(Cell::nothing, |procedure| Cell::new(procedure.to_string())),
-            Cell::new(outcome(run)).tone(outcome_tone(run)),
+            Cell::new(outcome(run, *life)).tone(outcome_tone(run, *life)),
             duration(run.started_at, run.last_at).map_or_else(Cell::nothing, |time| Cell::new(took(time))),
             Cell::new(counts(run)),
             Cell::new(&run.owner),
@@ -55,12 +64,12 @@ const HEADINGS_WITH_FOLDER: [&str; 8] =
     ["RUN", "STARTED", "PROCEDURE", "OUTCOME", "TOOK", "STEPS", "BY", "FOLDER"];
 
 /// Returns one run for people, with every step; the quiet read of those alone that did not end well.
-pub fn text_of_one((run, path): &StoredRun, style: Style) -> String {
+pub fn text_of_one((run, path, life): &StoredRun, style: Style) -> String {
     let mut text = format!(
         "{}   {}   {}   {}",
         style.paint(Tone::Strong, &format!("Run {}", shown(&run.run))),
         shown(&run.cluster),
-        style.paint(outcome_tone(run), outcome(run)),
+        style.paint(outcome_tone(run, *life), outcome(run, *life)),
         counts(run)
     );
     if let Some(start) = run.started_at {
@@ -74,7 +83,7 @@ pub fn text_of_one((run, path): &StoredRun, style: Style) -> String {
         if let Some(pid) = attempt.pid {
             let _ = write!(text, ", process {pid}");
         }
-        let _ = write!(text, ": {}, {}", moment(attempt.started_at), attempt_outcome(attempt.outcome));
+        let _ = write!(text, ": {}, {}", moment(attempt.started_at), attempt_outcome(run, attempt, *life));
         if let Some(time) = duration(Some(attempt.started_at), Some(attempt.last_at)) {
             let _ = write!(text, " after {}", took(time));
         }
@@ -97,13 +106,13 @@ pub fn text_of_one((run, path): &StoredRun, style: Style) -> String {
     for line in hints {
         text.push_str(&hint(line, style));
     }
-    if !run.ended_well() {
+    if !run.ended_well() && *life == Life::Over {
         let name = shown(&run.run);
-        let line = format!(
+        let way_on = format!(
             "`certroll apply --resume {name}` goes on with it; `certroll rollback {name}` takes it back"
         );
         text.push('\n');
-        text.push_str(&hint(&line, style));
+        text.push_str(&hint(&way_on, style));
     }
     text
 }
@@ -152,7 +161,7 @@ fn failure_hints(run: &RunState) -> Vec<&str> {
 /// Returns the runs with the newest first; those that never began come last.
 fn newest_first(runs: &[StoredRun]) -> Vec<&StoredRun> {
     let mut sorted: Vec<&StoredRun> = runs.iter().collect();
-    sorted.sort_by(|(left, _), (right, _)| {
+    sorted.sort_by(|(left, ..), (right, ..)| {
         (Reverse(left.started_at), Reverse(&left.run)).cmp(&(Reverse(right.started_at), Reverse(&right.run)))
     });
     sorted
@@ -176,13 +185,19 @@ fn procedure(run: &RunState) -> Option<Procedure> {
 }
 
 /// Returns how a run ended; one without an end was interrupted, or is at work.
-fn outcome(run: &RunState) -> &'static str {
-    attempt_outcome(run.outcome)
+fn outcome(run: &RunState, life: Life) -> &'static str {
+    outcome_word(run.outcome, life)
 }
 
-/// Returns how an attempt ended.
-fn attempt_outcome(outcome: Option<RunOutcome>) -> &'static str {
+/// Returns how an attempt ended; only the last one may be at work.
+fn attempt_outcome(run: &RunState, attempt: &Attempt, life: Life) -> &'static str {
+    let is_last = run.attempts.last().is_some_and(|last| last.number == attempt.number);
+    outcome_word(attempt.outcome, if is_last { life } else { Life::Over })
+}
+
+fn outcome_word(outcome: Option<RunOutcome>, life: Life) -> &'static str {
     match outcome {
+        None if life == Life::Running => "running",
         Some(RunOutcome::Done) => "done",
         Some(RunOutcome::Failed) => "failed",
         Some(RunOutcome::Cancelled) => "cancelled",
@@ -190,8 +205,9 @@ fn attempt_outcome(outcome: Option<RunOutcome>) -> &'static str {
     }
 }
 
-fn outcome_tone(run: &RunState) -> Tone {
+fn outcome_tone(run: &RunState, life: Life) -> Tone {
     match run.outcome {
+        None if life == Life::Running => Tone::Warning,
         Some(RunOutcome::Done) => Tone::Good,
         Some(RunOutcome::Failed) | None => Tone::Bad,
         Some(RunOutcome::Cancelled) => Tone::Warning,

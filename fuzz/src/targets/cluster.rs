@@ -259,7 +259,7 @@ pub(super) fn journal(input: &[u8]) -> u64 {
     }
     let state = RunState::of(&events);
     let words = format!("{:?} {:?} {}", state.outcome, state.counts(), state.stages.len());
-    let run = (state, "folder".to_owned());
+    let run = (state, "folder".to_owned(), runs::Life::Running);
     is_for_terminals(&runs::text_of_one(&run, Style::PLAIN));
     serde_json::to_string(&runs::document_of_one(&run)).unwrap();
     is_for_terminals(&runs::text(std::slice::from_ref(&run), Style::PLAIN));

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{StoredRun, attempt_outcome, duration, newest_first, outcome, procedure, step_outcome};
+use super::{Life, StoredRun, attempt_outcome, duration, newest_first, outcome, procedure, step_outcome};
 use crate::event::{Attempt, Outcome, RunState, StepState};
 use crate::inventory::NodeName;
 use crate::plan::{Procedure, StageName, StepId};
@@ -66,23 +66,21 @@ struct StepEntry<'a> {
 /// Returns the runs for scripts, the newest first, without their steps.
 pub fn document(runs: &[StoredRun]) -> RunsDocument<'_> {
     let runs = newest_first(runs);
-    RunsDocument {
-        version: DOCUMENT_VERSION,
-        runs: runs.into_iter().map(|(run, path)| run_entry(run, path)).collect(),
-    }
+    RunsDocument { version: DOCUMENT_VERSION, runs: runs.into_iter().map(run_entry).collect() }
 }
 
 /// Returns one run for scripts: the same document with a single run, which has its `steps`.
-pub fn document_of_one((run, path): &StoredRun) -> RunsDocument<'_> {
+pub fn document_of_one(stored: &StoredRun) -> RunsDocument<'_> {
+    let (run, _, life) = stored;
     let steps = run.steps.iter().map(step_entry).collect();
-    let attempts = run.attempts.iter().map(attempt_entry).collect();
+    let attempts = run.attempts.iter().map(|attempt| attempt_entry(run, attempt, *life)).collect();
     RunsDocument {
         version: DOCUMENT_VERSION,
-        runs: vec![RunEntry { steps: Some(steps), attempts: Some(attempts), ..run_entry(run, path) }],
+        runs: vec![RunEntry { steps: Some(steps), attempts: Some(attempts), ..run_entry(stored) }],
     }
 }
 
-fn run_entry<'a>(run: &'a RunState, path: &'a str) -> RunEntry<'a> {
+fn run_entry((run, path, life): &StoredRun) -> RunEntry<'_> {
     let (done, failed, not_run) = run.counts();
     RunEntry {
         run: &run.run,
@@ -94,7 +92,7 @@ fn run_entry<'a>(run: &'a RunState, path: &'a str) -> RunEntry<'a> {
         started_at: run.started_at,
         last_at: run.last_at,
         duration_ms: milliseconds(run.started_at, run.last_at),
-        outcome: outcome(run),
+        outcome: outcome(run, *life),
         exit_status: run.exit_status,
         done,
         failed,
@@ -105,7 +103,7 @@ fn run_entry<'a>(run: &'a RunState, path: &'a str) -> RunEntry<'a> {
     }
 }
 
-fn attempt_entry(attempt: &Attempt) -> AttemptEntry<'_> {
+fn attempt_entry<'a>(run: &RunState, attempt: &'a Attempt, life: Life) -> AttemptEntry<'a> {
     AttemptEntry {
         attempt: attempt.number,
         owner: &attempt.owner,
@@ -113,7 +111,7 @@ fn attempt_entry(attempt: &Attempt) -> AttemptEntry<'_> {
         started_at: attempt.started_at,
         last_at: attempt.last_at,
         duration_ms: milliseconds(Some(attempt.started_at), Some(attempt.last_at)),
-        outcome: attempt_outcome(attempt.outcome),
+        outcome: attempt_outcome(run, attempt, life),
     }
 }
 

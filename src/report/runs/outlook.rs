@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::outcome;
+use super::{Life, outcome};
 use crate::event::RunState;
 use crate::inventory::NodeName;
 use crate::plan::{Plan, Stage, StepId};
@@ -25,7 +25,7 @@ pub fn outlook(state: &RunState, plan: &Plan, style: Style) -> String {
             "\nbegun {} by {}, {} after {attempts}",
             moment(start),
             shown(&state.owner),
-            outcome(state)
+            outcome(state, Life::Over)
         );
     }
     text.push_str("\n\n");

@@ -296,12 +296,12 @@ fn a_resume_adopts_the_lock_of_its_own_run_and_no_other() {
         let (first, second) = (holder("20261122-000000-aaaa", 1), holder("20261122-000000-aaaa", 2));
         site.take(&first, Claim::Fresh).await.unwrap();
         assert!(matches!(site.take(&second, Claim::Fresh).await, Err(LockError::Held { .. })));
-        site.take(&second, Claim::Adopts).await.unwrap();
+        site.take(&second, Claim::Adopts(None)).await.unwrap();
         site.release(&first).await;
         assert_eq!(site.lab.locks(KUBERNETES), ["cp-1", "cp-2"], "it is the second attempt's now");
 
         let other = holder("20261122-000000-bbbb", 3);
-        let error = site.take(&other, Claim::Adopts).await.unwrap_err();
+        let error = site.take(&other, Claim::Adopts(None)).await.unwrap_err();
         let LockError::Held { node, lock } = &error else { panic!("{error}") };
         assert_eq!((node.as_str(), &lock.holder), ("cp-1", &second));
         for claim in [Claim::Breaks(&first.run), Claim::Breaks("another")] {
@@ -313,7 +313,14 @@ fn a_resume_adopts_the_lock_of_its_own_run_and_no_other() {
         assert_eq!(site.lab.locks(KUBERNETES), ["cp-2"], "what it took on cp-1 is given back");
         end_lease(&site.lab, "cp-2").await;
         site.take(&other, Claim::Breaks(&first.run)).await.unwrap();
+        // Of a run that stopped one node has its own lock, the next one that of another.
+        let line = serde_json::to_string(&second).unwrap();
+        site.lab.root("cp-1", &format!("printf '%s\\n' '{line}' >{PATH}")).await;
+        end_lease(&site.lab, "cp-2").await;
+        site.take(&first, Claim::Adopts(Some(&other.run))).await.unwrap();
         site.release(&other).await;
+        assert_eq!(site.lab.locks(KUBERNETES), ["cp-1", "cp-2"], "both are the first one's");
+        site.release(&first).await;
         assert_eq!(site.lab.locks(KUBERNETES), Vec::<String>::new());
         let left: Vec<_> = site.lab.fleet.node(&name("cp-1")).unwrap().files();
         assert!(!left.iter().any(|file| file.path.contains(".certroll/lock")), "nothing is left behind");

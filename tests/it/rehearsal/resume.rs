@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use certroll::sim::{Fault, Layout};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
@@ -180,6 +180,7 @@ fn a_run_that_lives_is_not_resumed() {
         let mut live = Live::start(lab.program(&["apply", "--via", "manual", "--yes", "-o", "json"]));
         live.until(|event| event["kind"] == "waiting_for_operator").await;
         let pid = live.child.id().unwrap().to_string();
+        lab.certroll(&["runs"]).await.expect(0).shows("running");
         lab.certroll(&RESUME).await.expect(4).says("is still going on").says("operator@bastion").says(&pid);
         live.kill().await;
         let mut next = Live::start(lab.program(&RESUME));
@@ -304,5 +305,133 @@ fn no_stage_begins_that_would_not_end_before_the_deadline() {
         lab.certroll(&[&RESUME[..], &["--deadline", "1h"]].concat()).await.expect(0);
         lab.certroll(&["runs", run]).await.expect(0).shows("attempt 2");
         assert_eq!(restarts(&lab).len(), 10);
+    });
+}
+
+#[test]
+fn an_answer_that_is_lost_repeats_its_step_and_no_effect() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Healthy, |_| {}).await;
+        let old = shared(&lab, "cp-1");
+        let patterns = [
+            "backup.tar.new",
+            "rm -rf /etc/kubernetes/.certroll/*/staged",
+            "prepare()",
+            "docker restart -t 5 etcd",
+            "docker restart -t 5 kube-apiserver",
+            "docker restart -t 5 kube-proxy",
+        ];
+        for pattern in patterns {
+            lab.fleet.inject(&name("cp-2"), Fault::LostAnswer { pattern: pattern.to_owned() });
+        }
+        let ended = lab.certroll(&APPLY).await.expect(0);
+        let events = ended.events();
+        let retried = of_kind(&events, "step_retried");
+        assert_eq!(retried.len(), patterns.len(), "{retried:#?}");
+        assert!(
+            retried.iter().all(|event| event["node"] == "cp-2" && event["attempts"] == 4),
+            "{retried:#?}"
+        );
+        let etcd = MEMBERS.map(|node| format!("{node} etcd")).to_vec();
+        assert_eq!(restarts(&lab), [etcd, after_etcd()].concat(), "each component once");
+        kept_serving(&lab, 2, 2);
+        is_whole(&lab, &old).await;
+    });
+}
+
+/// Cuts the journal of the newest run off behind the first event that is looked for, as if it had been killed then; `more` events
+/// follow after it, made from it.
+async fn cut(lab: &Rehearsal, wanted: impl Fn(&Value) -> bool, more: Option<Value>) {
+    let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
+    let path = std::path::Path::new(runs["runs"][0]["path"].as_str().unwrap()).join("journal.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = events.iter().position(wanted).unwrap();
+    let mut kept: Vec<Value> = events.into_iter().take(last + 1).collect();
+    if let Some(more) = more {
+        let mut event = more;
+        for key in ["version", "at", "elapsed_ms"] {
+            event[key] = kept[last][key].clone();
+        }
+        event["sequence"] = (kept[last]["sequence"].as_u64().unwrap() + 1).into();
+        kept.push(event);
+    }
+    let lines: Vec<String> = kept.iter().map(|event| format!("{event}\n")).collect();
+    std::fs::write(&path, lines.concat()).unwrap();
+}
+
+#[test]
+fn rancher_is_called_by_a_resume_where_it_was_not_and_the_cluster_is_not_well() {
+    rehearse(async {
+        let lab = Rehearsal::with_rancher(Layout::LegacyExpired, rancher(&[])).await;
+        let apply = ["apply", "--via", "rancher", "--yes", "--deadline", "1s"];
+        lab.with_token(&apply).await.expect(1);
+        let begun = json!({
+            "kind": "step_started", "stage": "rotate", "step": "rotate/cluster/1", "node": null
+        });
+        cut(&lab, |event| event["kind"] == "lock_taken", Some(begun)).await;
+        lab.with_token(&[&RESUME[..], &["--deadline", "2h"]].concat()).await.expect(0);
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+#[test]
+fn what_rancher_rotated_after_certroll_is_proved_and_nothing_is_made_again() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| {
+            options.rancher = Some(rancher(&[]));
+            options.pace = 0.002;
+        })
+        .await;
+        lab.with_token(&[&APPLY[..], &["--then", "rancher"]].concat()).await.expect(0);
+        let last = certificates(&lab, "cp-1");
+        cut(&lab, |event| is(event, "step_finished", "rotate/cluster/1"), None).await;
+        let events = lab.with_token(&RESUME).await.expect(0).events();
+        assert_eq!(of_kind(&events, "certificates_issued").len(), 0);
+        assert_eq!(certificates(&lab, "cp-1")["kube-node"].serial, last["kube-node"].serial);
+    });
+}
+
+#[test]
+fn half_of_a_kube_admin_pair_that_the_run_added_makes_way_for_a_whole_one() {
+    rehearse(async {
+        for halves in [&["cp-1", "cp-2", "etcd-1"][..], &["cp-1"]] {
+            let lab = Rehearsal::start(Layout::LegacyTmpMissing).await;
+            lab.certroll(&["apply", "repair", "--yes"]).await.expect(0);
+            let key = format!("{KUBERNETES}/.tmp/kube-admin-key.pem");
+            cut(&lab, |event| event["kind"] == "certificates_issued", None).await;
+            for node in halves {
+                lab.root(node, &format!("rm {key}")).await;
+            }
+            lab.certroll(&RESUME).await.expect(0);
+            let mut pairs = Vec::new();
+            for node in ["cp-1", "cp-2", "etcd-1"] {
+                pairs.push(lab.root(node, &format!("cd {KUBERNETES}/.tmp && cat kube-admin*")).await);
+            }
+            pairs.dedup();
+            assert_eq!(pairs.len(), 1, "one pair for all");
+            assert!(pairs[0].contains("PRIVATE KEY") && pairs[0].contains("BEGIN CERTIFICATE"));
+        }
+    });
+}
+
+#[test]
+fn a_run_that_was_taken_back_is_not_resumed() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = 0.002).await;
+        let fault = Fault::CommandFails {
+            pattern: "docker restart -t 5 kube-proxy".to_owned(),
+            status: 1,
+            stderr: "Error response from daemon: no such thing".to_owned(),
+        };
+        lab.fleet.inject(&name("w-1"), fault);
+        let events = lab.certroll(&APPLY).await.expect(1).events();
+        let run = events[0]["run"].as_str().unwrap().to_owned();
+        lab.fleet.mend(&name("w-1"));
+        lab.certroll(&["rollback", &run, "--yes"]).await.expect(0);
+        let effects = lab.effects();
+        lab.certroll(&["apply", "--resume", &run, "--yes"]).await.expect(4).says("was taken back by run");
+        lab.certroll(&RESUME).await.expect(0).says("Nothing to resume");
+        assert_eq!(lab.effects(), effects);
     });
 }

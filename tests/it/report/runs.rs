@@ -1,7 +1,7 @@
 use certroll::event::{Event, EventKind, Outcome, RunOutcome, RunState, StageOutline, StepOutline};
 use certroll::inventory::NodeName;
 use certroll::plan::{StageName, StepId};
-use certroll::report::runs::{StoredRun, document, document_of_one, text, text_of_one};
+use certroll::report::runs::{Life, StoredRun, document, document_of_one, text, text_of_one};
 use certroll::report::style::{Detail, Style};
 use jiff::SignedDuration;
 
@@ -30,7 +30,7 @@ fn run(name: &str, start: &str, events: Vec<(i64, EventKind)>) -> StoredRun {
             kind,
         })
         .collect();
-    (RunState::of(&events), format!("/home/anna/.local/state/certroll/prod-adcd1a93e5f7/{name}"))
+    (RunState::of(&events), format!("/home/anna/.local/state/certroll/prod-adcd1a93e5f7/{name}"), Life::Over)
 }
 
 fn outline(stage: StageName, nodes: &[&str]) -> StageOutline {
