@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::state::on_bastion;
+use super::issuance::Issued;
+use super::state::{of_this_cluster, on_bastion};
 use super::step::{Place, Turn};
 use super::switch::Change;
 use super::{Execution, StepError};
@@ -11,12 +12,15 @@ use crate::event::Outcome;
 use crate::facts::{Observation, restart_reason};
 use crate::inventory::NodeName;
 use crate::kube::{ApiServer, CertificateSecret, KubeError};
-use crate::pki::{FullState, Location, Service};
+use crate::pki::{Authority, Certificate, FullState, Location, Service};
 use crate::plan::{Health, KeptState, Restoration, not_restored, restart_command};
 use crate::workstation::{put_back, set_aside};
 
 /// How often an object is read and written again when somebody else has written it in between.
 const WRITE_ATTEMPTS: usize = 5;
+
+/// The one leaf of another CA, that of request headers.
+const PROXY_CLIENT: &str = "kube-apiserver-proxy-client";
 
 /// A node's turn on the way back.
 pub(super) struct Return<'a> {
@@ -89,7 +93,7 @@ impl Execution<'_> {
                 // Where nothing was restarted, what is served is none of this run's doing.
                 Health::Awaited if containers.is_empty() => Ok(()),
                 Health::Awaited => {
-                    serves_what_is_there(seen)?;
+                    serves_what_is_there(seen, containers)?;
                     let reason = containers.iter().find_map(|name| Some((name, restart_reason(seen, name)?)));
                     reason.map_or(Ok(()), |(name, reason)| Err(format!("{name} {reason}")))
                 }
@@ -135,10 +139,10 @@ impl Execution<'_> {
             for object in kept {
                 let content = self.kept_content(run, object).await?;
                 let changed = match object.file_name.strip_prefix("secret-") {
-                    None => self.restore_full_state(&api, &peer, &content, names).await,
+                    None => self.restore_full_state((&api, &peer), &content, names, issued).await,
                     Some(name) => {
                         let name = name.strip_suffix(".json").unwrap_or(name);
-                        self.restore_secret(&api, &peer, (name, &content)).await
+                        self.restore_secret((&api, &peer), (name, &content), issued).await
                     }
                 };
                 written += usize::from(changed.map_err(|error| error.about(node))?);
@@ -170,16 +174,23 @@ impl Execution<'_> {
 
     async fn restore_full_state(
         &self,
-        api: &ApiServer<'_>,
-        peer: &super::step::Peer<'_>,
+        (api, peer): (&ApiServer<'_>, &super::step::Peer<'_>),
         content: &[u8],
         names: &[String],
+        issued: &Issued,
     ) -> Result<bool, StepError> {
         let old = FullState::parse(content)
             .map_err(|error| StepError::new(format!("what the run has kept of the state: {error}")))?;
+        of_this_cluster(&old, issued, "what the run has kept of kube-system/full-cluster-state")?;
+        for name in names {
+            for (certificate, is_own_key) in old.pairs(name) {
+                self.check_kept(name, (&certificate, is_own_key), issued)?;
+            }
+        }
         for _ in 1..WRITE_ATTEMPTS {
             let found = api.cluster_state().await.map_err(|error| StepError::new(super::chain(&error)))?;
             let Some(mut object) = found else { return Ok(false) };
+            of_this_cluster(&object.state, issued, "kube-system/full-cluster-state")?;
             let before = object.state.to_compact();
             let mut changed = false;
             for name in names {
@@ -200,12 +211,16 @@ impl Execution<'_> {
 
     async fn restore_secret(
         &self,
-        api: &ApiServer<'_>,
-        peer: &super::step::Peer<'_>,
+        (api, peer): (&ApiServer<'_>, &super::step::Peer<'_>),
         (name, content): (&str, &[u8]),
+        issued: &Issued,
     ) -> Result<bool, StepError> {
         let old = CertificateSecret::of_copy(name, content)
             .map_err(|error| StepError::new(format!("what the run has kept of {name}: {error}")))?;
+        let certificate = old
+            .certificate()
+            .map_err(|error| StepError::new(format!("what the run has kept of {name}: {error}")))?;
+        self.check_kept(name, (&certificate, old.key_matches()), issued)?;
         for _ in 1..WRITE_ATTEMPTS {
             let found =
                 api.certificate_secret(name).await.map_err(|error| StepError::new(super::chain(&error)))?;
@@ -224,6 +239,25 @@ impl Execution<'_> {
         Err(StepError::new(format!(
             "the secret kube-system/{name} is written by somebody else again and again"
         )))
+    }
+
+    /// Whoever is root on the node that kept it may have put something else there: only pairs of the cluster's own CAs go back.
+    fn check_kept(
+        &self,
+        name: &str,
+        (certificate, is_own_key): (&Certificate, Option<bool>),
+        issued: &Issued,
+    ) -> Result<(), StepError> {
+        let proxy = Authority::RequestheaderCa.name();
+        let mut proxies =
+            self.run.facts.seen().filter_map(|(_, seen)| seen.certificate(Location::Ssl, proxy));
+        let is_signed = certificate.is_signed_by(&issued.authority)
+            || (name == PROXY_CLIENT && proxies.any(|authority| certificate.is_signed_by(authority)));
+        if is_signed && !certificate.is_ca && is_own_key != Some(false) {
+            return Ok(());
+        }
+        Err(StepError::new(format!("what the run has kept of {name} is not a pair of this cluster's CA"))
+            .hint("somebody has changed `.certroll` on the node: find out who; the API was left as it is"))
     }
 
     /// Puts a file of the bastion back, or moves one away that the run had made.
@@ -283,9 +317,14 @@ fn is_older_than_its_files(seen: &Observation, container: &str) -> bool {
     seen.is_stale(found) || seen.files.iter().filter(loads).any(|file| file.modified_at > started_at)
 }
 
-/// Says which port serves another certificate than the one on disk.
-fn serves_what_is_there(seen: &Observation) -> Result<(), String> {
-    let differing = seen.served.iter().find(|served| served.matches_disk == Some(false));
+/// Says which port of the containers serves another certificate than the one on disk: what was not restarted is none of this
+/// run's doing.
+fn serves_what_is_there(seen: &Observation, containers: &[String]) -> Result<(), String> {
+    let is_asked = |service: &str| containers.iter().any(|name| name == service);
+    let differing = seen
+        .served
+        .iter()
+        .find(|served| served.matches_disk == Some(false) && is_asked(served.service.as_str()));
     differing.map_or(Ok(()), |served| {
         Err(format!(
             "{} on port {} serves another certificate than the one on disk",

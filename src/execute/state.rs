@@ -10,7 +10,7 @@ use crate::command::{Command, quote};
 use crate::event::Outcome;
 use crate::inventory::NodeName;
 use crate::kube::{ApiServer, KubeError, StateHolder};
-use crate::pki::{ClusterAddress, FullState, KUBE_ADMIN};
+use crate::pki::{ClusterAddress, FullState, JsonText, KUBE_ADMIN};
 use crate::plan::RUN_VARIABLE;
 use crate::workstation::{BackupPath, KubeConfigFile, StateFile, WorkstationError};
 
@@ -165,10 +165,13 @@ impl Execution<'_> {
              set -eu\numask 077\n\
              mkdir -p {directory}/.certroll/\"${RUN_VARIABLE}\"\n\
              cd {directory}/.certroll/\"${RUN_VARIABLE}\"\n\
-             [ ! -e {file_name} ] || exit 0\n\
-             cat >{file_name}.new\n\
-             mv -f {file_name}.new {file_name}\n\
+             if [ -e {file_name} ]; then echo kept >&2\n\
+             else\n  \
+             cat >{file_name}.new\n  \
+             sync\n  \
+             mv -f {file_name}.new {file_name}\n  \
              sync\n\
+             fi\n\
              cat {file_name}",
             self.run.holder.run
         );
@@ -181,7 +184,12 @@ impl Execution<'_> {
         if !output.succeeded() {
             return Err(StepError::new(format!("the old state could not be kept: {}", output.stderr_text())));
         }
-        if !output.stdout.is_empty() && output.stdout.as_slice() != content {
+        let is_kept_before = output.stderr_text().lines().any(|line| line == "kept");
+        if is_kept_before && JsonText::parse(&output.stdout).is_err() {
+            return Err(StepError::new("what the run has kept of the old state before is torn")
+                .hint("did the node lose power? nothing was written into the API: make a new plan"));
+        }
+        if !is_kept_before && output.stdout.as_slice() != content {
             return Err(StepError::new("the old state was kept, but another content is read back")
                 .hint("is the disk full or failing? nothing was written into the API"));
         }
@@ -250,7 +258,7 @@ fn told(path: &str, backup: Option<&BackupPath>) -> Outcome {
 }
 
 /// A state of another CA is another cluster's: it is never written to.
-fn of_this_cluster(state: &FullState, issued: &Issued, place: &str) -> Result<(), StepError> {
+pub(super) fn of_this_cluster(state: &FullState, issued: &Issued, place: &str) -> Result<(), StepError> {
     let found = state.authority().map(|authority| authority.sha256);
     if found.as_ref() == Some(&issued.authority.sha256) {
         return Ok(());

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::pki::{Certificate, CertificateError, FullState, JsonText, KubeConfig};
+use crate::pki::{Certificate, CertificateError, FullState, JsonText, KubeConfig, PublicPrefix};
 
 /// The name of the state's object, and of its one member.
 pub(super) const FULL_STATE: &str = "full-cluster-state";
@@ -99,6 +99,13 @@ impl CertificateSecret {
     /// Returns whether a private key is in it.
     pub fn has_key(&self) -> bool {
         decoded(&self.object, "Key").is_some_and(|key| !key.is_empty())
+    }
+
+    /// Returns whether the private key in it is that of its certificate, where that can be told.
+    pub fn key_matches(&self) -> Option<bool> {
+        let key = decoded(&self.object, "Key").filter(|key| !key.is_empty())?;
+        let prefix = PublicPrefix::from_probe(std::str::from_utf8(&key).ok()?);
+        self.certificate().ok()?.matches_key(&prefix)
     }
 
     /// Puts another certificate, and another key where one is given, in the place of those that are there; returns whether anything

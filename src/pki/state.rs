@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::json_text::{JsonError, JsonText};
 use super::kube_config::KubeConfig;
-use super::{Certificate, CertificateError, KUBE_CA};
+use super::{Certificate, CertificateError, KUBE_CA, PublicPrefix};
 
 /// The certificates of a state, by their name.
 const BUNDLE: &str = "certificatesBundle";
@@ -91,6 +91,18 @@ impl FullState {
         [StateKind::Current, StateKind::Desired]
             .into_iter()
             .find_map(|state| self.certificate(state, KUBE_CA.to_owned()).certificate.ok())
+    }
+
+    /// Returns the certificates of a name in both states, each with whether the key beside it is its own, where that can be told.
+    pub fn pairs(&self, name: &str) -> Vec<(Certificate, Option<bool>)> {
+        let of_state = |state: StateKind| {
+            let key = self.0.string(&[state.as_str(), BUNDLE, name, "keyPEM"]);
+            let certificate = self.certificate(state, name.to_owned()).certificate.ok()?;
+            let key = key.filter(|key| !key.is_empty());
+            let is_own = key.and_then(|key| certificate.matches_key(&PublicPrefix::from_probe(&key)));
+            Some((certificate, is_own))
+        };
+        StateKind::ALL.into_iter().filter_map(of_state).collect()
     }
 
     /// Puts another certificate, and another key where one is given, into both states where the name is there; returns whether

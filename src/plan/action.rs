@@ -359,6 +359,9 @@ const STOP_SECONDS: u32 = 5;
 
 /// Saves the directory and compares file by file: an archive that cannot be read back is no backup. Beside it an index tells owner
 /// and mode of each file in a form that does not depend on the node's tar.
+///
+/// What an earlier try has left half-made goes first, and none of the keys that are unpacked to be compared stays behind. The
+/// archive gets its name when it has reached the disk; one that is there already is kept if it still is what was saved.
 fn backup(directory: &str) -> Command {
     let directory = quote(directory);
     Command::new(format!(
@@ -369,17 +372,23 @@ fn backup(directory: &str) -> Command {
          chmod 700 .certroll\n\
          mkdir -p \".certroll/$RUN\"\n\
          cd \".certroll/$RUN\"\n\
+         trap 'rm -rf verify backup.tar.new' EXIT\n\
+         trap 'exit 1' HUP INT TERM\n\
+         rm -rf verify backup.tar.new\n\
          if [ ! -e backup.tar ]; then\n  \
          acls=$(tar --acls --version >/dev/null 2>&1 && echo --acls || true)\n  \
          tar $acls -C {directory} --exclude=./.certroll -cf backup.tar.new .\n  \
-         rm -rf verify\n  \
-         mkdir -p verify\n  \
+         mkdir verify\n  \
          tar -C verify -xpf backup.tar.new\n  \
          (cd verify && find . -type f) | while IFS= read -r file; do cmp \"verify/$file\" {directory}/\"$file\"; done\n  \
          (cd verify && find . -type d -exec stat -c 'd %a %u %g %n' {{}} +) >backup.index\n  \
          (cd verify && find . -type f -exec stat -c 'f %a %u %g %n' {{}} +) >>backup.index\n  \
-         rm -rf verify\n  \
+         cksum <backup.tar.new >backup.sum\n  \
+         sync\n  \
          mv backup.tar.new backup.tar\n\
+         elif [ -e backup.sum ] && [ \"$(cksum <backup.tar)\" != \"$(cat backup.sum)\" ]; then\n  \
+         echo \"{directory}/.certroll/$RUN/backup.tar is not what was saved: nothing can be put back from it\" >&2\n  \
+         exit 1\n\
          fi\n\
          sync"
     ))
@@ -403,26 +412,34 @@ fn prologue(directory: &str, folder: TmpFolder) -> String {
     )
 }
 
-/// Copies files beside their destination, then links them into place: a link never replaces a file that is there.
+/// Copies files beside their destination, then links them into place when all have reached the disk: a link never replaces a file
+/// that is there.
 fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Command {
     let mut script = prologue(directory, folder);
     script.push_str(
-        "add() {\n  \
+        "clean() { rm -f \"$directory\"/ssl/*.certroll \"$directory\"/.tmp/*.certroll; }\n\
+         trap clean EXIT\n\
+         trap 'exit 1' HUP INT TERM\n\
+         clean\n\
+         prepare() {\n  \
          if [ -e \"$2\" ]; then echo \"kept $2\"; return 0; fi\n  \
-         new=$2.certroll\n  \
-         rm -f \"$new\"\n  \
-         cp -p \"$1\" \"$new\"\n  \
-         cmp \"$1\" \"$new\"\n  \
-         note \"$new\" \"$2\"\n  \
-         ln \"$new\" \"$2\"\n  \
-         rm -f \"$new\"\n  \
-         echo \"added $2\"\n\
+         cp -p \"$1\" \"$2.certroll\"\n  \
+         cmp \"$1\" \"$2.certroll\"\n\
          }\n\
-         new=\n\
-         trap '[ -z \"$new\" ] || rm -f \"$new\"' EXIT\n",
+         add() {\n  \
+         [ -e \"$1.certroll\" ] || return 0\n  \
+         note \"$1.certroll\" \"$1\"\n  \
+         ln \"$1.certroll\" \"$1\"\n  \
+         rm -f \"$1.certroll\"\n  \
+         echo \"added $1\"\n\
+         }\n",
     );
     for copy in copies {
-        let _ = writeln!(script, "add {} {}", quote(&copy.source), quote(&copy.destination));
+        let _ = writeln!(script, "prepare {} {}", quote(&copy.source), quote(&copy.destination));
+    }
+    script.push_str("sync\n");
+    for copy in copies {
+        let _ = writeln!(script, "add {}", quote(&copy.destination));
     }
     script.push_str("sync");
     Command::new(script)
@@ -442,6 +459,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          rm -rf \"$staging\"\n\
          mkdir -p \"$staging\"\n\
          tar -C \"$staging\" -xf -\n\
+         sync\n\
          lone() {{\n  \
          if [ -e \"$1\" ] && [ ! -e \"$2\" ] && [ -e {directory}/.certroll/$RUN/written ]; then\n    \
          case $(cat {directory}/.certroll/$RUN/written) in\n    \

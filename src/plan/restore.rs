@@ -102,7 +102,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
          backup=.certroll/{}/backup.tar\n\
          out=.certroll/$RUN/restored\n\
          mkdir -p \".certroll/$RUN\"\n\
-         clean() {{ rm -rf \"$out\"{}; }}\n\
+         clean() {{ rm -rf \"$out\" ssl/*.certroll .tmp/*.certroll{}; }}\n\
          trap clean EXIT\n\
          trap 'exit 1' HUP INT TERM\n\
          clean\n\
@@ -119,8 +119,9 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
     for path in &wanted.retired {
         let _ = writeln!(script, "bring {} {}", retired_copy(&wanted.run, path), quote(path));
     }
-    // From here on it goes to its end: between two halves of a pair is no place to stop.
-    script.push_str("trap '' HUP INT TERM PIPE\n");
+    // A renamed file must not be empty when the power goes. From here on it goes to its end: between two halves of a pair is no
+    // place to stop.
+    script.push_str("sync\ntrap '' HUP INT TERM PIPE\n");
     for path in places {
         let _ = writeln!(script, "place {}", quote(path));
     }

@@ -15,7 +15,8 @@ fn staging(directory: &str) -> String {
 }
 
 /// Takes a tar archive from stdin, whose members are named after their paths below the Kubernetes directory, and prints them
-/// back as they lie on the disk: what was staged is compared with what was sent.
+/// back as they lie on the disk: what was staged is compared with what was sent. Keys that a run left half-placed when its node
+/// lost power go.
 pub(super) fn lay_aside(directory: &str) -> Command {
     let staging = staging(directory);
     Command::new(format!(
@@ -24,6 +25,7 @@ pub(super) fn lay_aside(directory: &str) -> Command {
          mkdir -p {0}/.certroll\n\
          chmod 700 {0}/.certroll\n\
          rm -rf {0}/.certroll/*/staged\n\
+         rm -f {0}/ssl/*.certroll {0}/.tmp/*.certroll\n\
          mkdir -p {staging}\n\
          tar -C {staging} -xf -\n\
          sync\n\
@@ -42,6 +44,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
         script.push_str(
             "trap 'rm -f ssl/*.certroll .tmp/*.certroll' EXIT\n\
              trap 'exit 1' HUP INT TERM\n\
+             rm -f ssl/*.certroll .tmp/*.certroll\n\
              prepare() {\n  \
              rm -f \"$1.certroll\"\n  \
              if [ -e \"$1\" ] && cmp -s \"$staged/$1\" \"$1\"; then echo \"kept $1\"; return 0; fi\n  \
@@ -73,8 +76,9 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
         );
     }
     if !files.is_empty() {
-        // From here on it goes to its end: between two halves of a pair is no place to stop.
-        script.push_str("trap '' HUP INT TERM PIPE\n");
+        // A renamed file must not be empty when the power goes. From here on it goes to its end: between two halves of a pair
+        // is no place to stop.
+        script.push_str("sync\ntrap '' HUP INT TERM PIPE\n");
     }
     for file in files {
         let _ = writeln!(script, "place {}", quote(&file.path));
@@ -88,22 +92,37 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
     Command::new(script).with_timeout(WRITE_TIMEOUT)
 }
 
-/// Moves files away into the run's folder, so that their owner makes new ones at its next start.
+/// Moves files away into the run's folder, so that their owner makes new ones at its next start. All are kept before the first
+/// goes: half a pair is of no use to a rollback. What its owner has made anew since is left alone.
 fn retire(paths: &[String]) -> String {
     let mut script = String::new();
-    for path in paths {
+    if paths.is_empty() {
+        return script;
+    }
+    script.push_str("mkdir -p .certroll/\"$RUN\"/retired\n");
+    let kept = |path: &str| {
         let name = path.rsplit('/').next().unwrap_or(path);
-        let kept = format!(".certroll/\"$RUN\"/retired/{}", quote(name));
+        format!(".certroll/\"$RUN\"/retired/{}", quote(name))
+    };
+    for path in paths {
         let _ = write!(
             script,
-            "mkdir -p .certroll/\"$RUN\"/retired\n\
-             if [ -e {0} ] && [ ! -e {kept} ]; then\n  \
-             cp -p {0} {kept}\n  \
-             cmp {0} {kept}\n  \
-             rm -f {0}\n  \
-             echo retired {0}\n\
+            "if [ -e {0} ] && [ ! -e {1} ]; then\n  \
+             cp -p {0} {1}.new\n  \
+             cmp {0} {1}.new\n  \
+             mv {1}.new {1}\n\
              fi\n",
-            quote(path)
+            quote(path),
+            kept(path)
+        );
+    }
+    script.push_str("sync\n");
+    for path in paths {
+        let _ = writeln!(
+            script,
+            "if [ -e {0} ] && cmp -s {0} {1}; then rm -f {0}; echo retired {0}; fi",
+            quote(path),
+            kept(path)
         );
     }
     script

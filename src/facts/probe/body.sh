@@ -40,6 +40,8 @@ certificates() {
 
 show() {
   [ -f "$2" ] || return 0
+  # What certroll had not yet renamed into place when the power went; nothing uses it, and the next script removes it.
+  case $2 in *.certroll) return 0 ;; esac
   # Seconds, then the same with its fraction where stat tells it: `2026-11-21 19:15:25.188094417 +0000`.
   frame file "$1" "$(stat -L -c '%a %u %g %s %Y %y' "$2")" "$2"
   case $2 in

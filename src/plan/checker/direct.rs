@@ -139,16 +139,19 @@ fn check_etcd(plan: &Plan, facts: &Facts) -> Vec<Finding> {
 /// Each step of a stage that takes a component away asks all others before that are well by then.
 fn check_gates<'a>(stage: &'a Stage, container: &str, well: &mut BTreeSet<&'a NodeName>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let (mut restarts, mut waived) = (0, 0);
     for step in &stage.steps {
-        let (
-            Some(node),
-            Action::Switch { containers, gate, .. }
-            | Action::Restore { containers, gate, health: Health::Awaited, .. },
-        ) = (&step.node, &step.action)
+        let (Some(node), Action::Switch { containers, gate, .. } | Action::Restore { containers, gate, .. }) =
+            (&step.node, &step.action)
         else {
             continue;
         };
         if !containers.iter().any(|name| name == container) {
+            continue;
+        }
+        restarts += 1;
+        if matches!(&step.action, Action::Restore { health: Health::NotAwaited, gate: Gate::Open, .. }) {
+            waived += 1;
             continue;
         }
         let asked = match gate {
@@ -164,6 +167,13 @@ fn check_gates<'a>(stage: &'a Stage, container: &str, well: &mut BTreeSet<&'a No
             )));
         }
         well.insert(node);
+    }
+    // Where none can become healthy, none is asked; where one can, its gate stays.
+    if waived > 0 && waived < restarts {
+        findings.push(violation(format!(
+            "stage {} asks nobody before {waived} of its {restarts} restarts of {container}",
+            stage.name
+        )));
     }
     findings
 }

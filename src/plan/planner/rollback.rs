@@ -4,6 +4,7 @@
 //! at the backups what others have changed since.
 
 mod node;
+mod outlook;
 mod state;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::plan::{
     is_control_plane_or_etcd,
 };
 use node::{NodeUndo, touched};
+use outlook::Outage;
 
 /// A run that is to be taken back, as its plan and its journal tell it.
 #[derive(Debug, Clone)]
@@ -235,6 +237,13 @@ impl<'a> Draft<'a> {
                 self.findings.extend(overruled);
             }
         }
+        if !undo.halves.is_empty() {
+            let message = format!(
+                "half of the kubelet's own serving pair was kept, and stays where it is: {}",
+                undo.halves.join(", ")
+            );
+            self.findings.push(Finding::info("half-pair-kept", message).on(name));
+        }
         if !undo.strange.is_empty() {
             let message =
                 format!("added by others since the run, and left alone: {}", undo.strange.join(", "));
@@ -247,8 +256,8 @@ impl<'a> Draft<'a> {
         self.name_what_stays(undoing, nodes);
         let seen: Vec<(&'a NodeFacts, &'a Observation)> =
             nodes.iter().map(|undo| (undo.work.node, undo.work.seen)).collect();
-        let health = self.health_of(undoing, nodes);
-        let mut state = self.state_to_restore(undoing, health);
+        let outage = self.outage(undoing, nodes);
+        let mut state = self.state_to_restore(undoing, outage.health_of_api());
         if undoing.run.is_taken_back && nodes.is_empty() {
             state.clear();
         }
@@ -264,13 +273,13 @@ impl<'a> Draft<'a> {
         self.add_control_plane(&work);
         self.add_workers(&work);
         for stage in &mut self.stages {
-            put_back(stage, nodes, health);
+            put_back(stage, nodes, outage);
         }
-        if health == Health::NotAwaited {
+        if outage == Outage::Etcd {
             self.blockers.retain(|blocker| blocker.code != "etcd-without-quorum");
         }
         self.add_stage(StageName::State, "put back what rke keeps", 1, state);
-        self.add_look_at_restored(nodes, health);
+        self.add_look_at_restored(nodes, outage);
         let asks = self.stages.iter().flat_map(|stage| &stage.steps).any(|step| match &step.action {
             Action::Restore { gate, .. } => *gate != Gate::Open,
             action => matches!(action, Action::RestoreClusterState { .. }),
@@ -280,29 +289,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Returns whether components can become healthy: not where leaves that have expired come back.
-    fn health_of(&mut self, undoing: &Undoing<'_>, nodes: &[NodeUndo<'_>]) -> Health {
-        let expired = nodes.iter().any(|undo| !undo.expired.is_empty());
-        if expired && undoing.objections == Objections::Overruled {
-            let message = "certificates that have expired come back: no component is asked whether it is healthy, and none is waited for";
-            self.findings.push(
-                Finding::warning("health-not-awaited", message)
-                    .hint("`certroll check` tells afterwards what stands; `certroll plan` goes forward"),
-            );
-            return Health::NotAwaited;
-        }
-        Health::Awaited
-    }
-
-    fn add_look_at_restored(&mut self, nodes: &[NodeUndo<'a>], health: Health) {
+    fn add_look_at_restored(&mut self, nodes: &[NodeUndo<'a>], outage: Outage) {
         let steps = nodes.iter().map(|undo| {
             let mut containers = undo.work.containers.clone();
             containers.extend(undo.work.restarts_etcd.then(|| "etcd".to_owned()));
             let wanted = [&undo.etcd, &undo.rest].into_iter().filter(|wanted| !wanted.is_empty());
             let action = Action::VerifyRestored {
                 wanted: wanted.cloned().collect(),
+                health: outage.health_of(undo, &containers),
                 containers,
-                health,
                 timeout: VERIFY_TIMEOUT,
             };
             (Some(undo.work.node.name.clone()), action, "proves that it worked".to_owned())
@@ -343,7 +338,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Turns the switches of a stage into what brings the old files back.
-fn put_back(stage: &mut Stage, nodes: &[NodeUndo<'_>], health: Health) {
+fn put_back(stage: &mut Stage, nodes: &[NodeUndo<'_>], outage: Outage) {
     let is_etcd = matches!(stage.name, StageName::EtcdQuorum | StageName::Etcd);
     let mut has_any = false;
     for step in &mut stage.steps {
@@ -351,13 +346,15 @@ fn put_back(stage: &mut Stage, nodes: &[NodeUndo<'_>], health: Health) {
         let undo = nodes.iter().find(|undo| Some(&undo.work.node.name) == step.node.as_ref());
         let Some(undo) = undo else { continue };
         let wanted = if is_etcd { &undo.etcd } else { &undo.rest };
+        let gates = if is_etcd { outage.health_of_etcd() } else { outage.health_of_api() };
         has_any = true;
         step.reason = touched(wanted);
         step.action = Action::Restore {
             wanted: wanted.clone(),
             containers: containers.clone(),
-            gate: if health == Health::Awaited { gate.clone() } else { Gate::Open },
-            health,
+            // Others are asked unless they cannot answer any more; the node's own health is another matter.
+            gate: if gates == Health::Awaited { gate.clone() } else { Gate::Open },
+            health: outage.health_of(undo, containers),
             timeout: *timeout,
         };
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use certroll::facts::backup::{Attributes, Backups, NodeBackup, PresentFile, SavedFile, Sum, Trace};
+use certroll::facts::backup::{
+    Attributes, Backups, KeptObject, NodeBackup, PresentFile, SavedFile, Sum, Trace,
+};
 use certroll::facts::{Content, Facts, Observation, Unseen};
 use certroll::inventory::NodeName;
 use certroll::pki::{Fingerprint, Location};
@@ -194,6 +196,30 @@ fn leaves_that_have_expired_come_back_only_by_force_and_then_nothing_waits_for_h
 }
 
 #[test]
+fn one_expired_leaf_of_a_worker_leaves_all_gates_in_place() {
+    let mut case = Case::new();
+    let worker = case.worker();
+    case.policy.now += jiff::SignedDuration::from_hours(24 * 365 * 30);
+    let nodes: Vec<String> = case.backups.keys().map(ToString::to_string).collect();
+    for node in nodes {
+        for (path, saved) in &mut case.backup(&node).saved {
+            if node != worker || path != "ssl/kube-proxy.pem" {
+                saved.certificate = None;
+            }
+        }
+    }
+    let forced = case.plan(Objections::Overruled);
+    assert_eq!(turns(&forced), turns(&case.run.plan), "behind the same gates");
+    for step in forced.steps() {
+        if let Action::Restore { containers, health, .. } = &step.action {
+            let is_of_worker = step.node.as_ref().is_some_and(|node| node.as_str() == worker);
+            let expected = if is_of_worker { Health::NotAwaited } else { Health::Awaited };
+            assert_eq!(*health, expected, "{:?} {containers:?}", step.node);
+        }
+    }
+}
+
+#[test]
 fn a_control_plane_node_that_is_not_seen_forbids_it_and_a_worker_follows_later() {
     let mut case = Case::new();
     let worker = case.worker();
@@ -230,4 +256,25 @@ fn later_runs_are_named_where_they_have_changed_the_same_files() {
     case.run.later = vec!["20261122-010203-abcd".to_owned()];
     let plan = case.plan(Objections::Respected);
     assert!(plan.blockers[0].hint.as_ref().unwrap().contains("20261122-010203-abcd"));
+}
+
+#[test]
+fn only_nodes_that_kept_what_the_api_held_are_believed_and_only_about_the_runs_own_certificates() {
+    let mut case = Case::new();
+    let keep = |file_name: &str, kept_at| KeptObject { file_name: file_name.to_owned(), kept_at };
+    let (member, worker) = (case.member(), case.worker());
+    let names = ["full-cluster-state.json", "secret-kube-node.json", "secret-kube-ca.json"];
+    case.backup(&member).objects = names.map(|name| keep(name, 20)).into();
+    case.backup(&worker).objects = names.map(|name| keep(name, 10)).into();
+    let plan = case.plan(Objections::Respected);
+    let kept: Vec<(String, &str)> = plan
+        .steps()
+        .filter_map(|step| match &step.action {
+            Action::RestoreClusterState { kept, .. } => Some(kept),
+            _ => None,
+        })
+        .flatten()
+        .map(|kept| (kept.node.to_string(), kept.file_name.as_str()))
+        .collect();
+    assert_eq!(kept, [(member.clone(), names[0]), (member, names[1])]);
 }

@@ -88,11 +88,12 @@ pub(super) fn has_repaired(lab: &Rehearsal, before: &BTreeMap<&str, BTreeMap<Str
 async fn has_cleaned_up(lab: &Rehearsal, events: &[Value]) {
     assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
     let run = events[0]["run"].as_str().unwrap();
-    let script =
-        format!("cd {KUBERNETES}/.certroll && stat -c '%a %u %n' . {run} && cd {run} && stat -c '%a %u %n' *");
+    let script = format!(
+        "cd {KUBERNETES}/.certroll && stat -c '%a %u %n' . {run} && cd {run} && stat -c '%a %u %n' *"
+    );
     for node in ["cp-1", "w-1"] {
         let found = lab.root(node, &script).await;
-        let files = "600 0 backup.index\n600 0 backup.tar\n600 0 written\n";
+        let files = "600 0 backup.index\n600 0 backup.sum\n600 0 backup.tar\n600 0 written\n";
         assert_eq!(found, format!("700 0 .\n700 0 {run}\n{files}"), "{node}");
     }
     let last = events.last().unwrap();

@@ -23,12 +23,16 @@ pub(super) struct NodeUndo<'a> {
     pub(super) rest: Restoration,
     /// Paths that hold neither what the run left nor what it found.
     pub(super) changed: Vec<String>,
-    /// Leaves that would come back and have expired.
+    /// Leaves that would come back and have expired, in words.
     pub(super) expired: Vec<String>,
+    /// The names of those leaves in `ssl`; the kubelet's own serving pair is `kubelet`.
+    pub(super) expired_names: Vec<String>,
     /// Leaves that would come back, and that kube-ca did not sign.
     pub(super) foreign: Vec<String>,
     /// Files that neither the backup nor the run knows.
     pub(super) strange: Vec<String>,
+    /// Files that were moved away without the other half of their pair.
+    pub(super) halves: Vec<String>,
     /// Whether the run has changed the node and no backup is there.
     pub(super) lacks_backup: bool,
 }
@@ -47,8 +51,10 @@ impl<'a> NodeUndo<'a> {
             rest: Restoration::of_run(&run.name),
             changed: Vec::new(),
             expired: Vec::new(),
+            expired_names: Vec::new(),
             foreign: Vec::new(),
             strange: Vec::new(),
+            halves: Vec::new(),
             lacks_backup: !backup.has_archive && changes_files(run, &node.name),
         };
         if undo.lacks_backup {
@@ -71,6 +77,15 @@ impl<'a> NodeUndo<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.etcd.is_empty() && self.rest.is_empty()
+    }
+
+    /// Returns whether a container of the node uses a leaf that comes back expired.
+    pub(super) fn uses_expired(&self, container: &str) -> bool {
+        self.expired_names.iter().any(|name| match container {
+            "etcd" => self.work.node.has(Role::Etcd) && name.starts_with("kube-etcd-"),
+            "kubelet" if name == "kubelet" || name.starts_with("kube-kubelet-") => true,
+            _ => certificates_of_container(container).contains(&name.as_str()),
+        })
     }
 
     /// Compares what is in a place with what was saved, and with what the run left.
@@ -144,7 +159,12 @@ impl<'a> NodeUndo<'a> {
         });
         let name_of = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
         let is_kept = |path: &String| backup.retired.iter().any(|file| file.name == name_of(path));
-        let paths: Vec<String> = paths.filter(is_kept).collect();
+        let paths: Vec<String> = paths.collect();
+        // Half a pair beside the other half of a newer one, and the kubelet would not start.
+        if !paths.iter().all(is_kept) {
+            self.halves = paths.into_iter().filter(is_kept).collect();
+            return;
+        }
         let in_use = self.work.seen.certificate(Location::KubeletPki, "kubelet");
         let old = backup.retired.iter().find_map(|file| file.certificate.as_ref());
         if paths.is_empty() || old.is_some_and(|old| in_use.is_some_and(|used| used.sha256 == old.sha256)) {
@@ -152,6 +172,7 @@ impl<'a> NodeUndo<'a> {
         }
         if let Some(old) = old.filter(|old| old.not_after <= draft.policy.now) {
             self.expired.push(expired("the kubelet's serving pair", old));
+            self.expired_names.push("kubelet".to_owned());
         }
         self.rest.retired = paths;
     }
@@ -169,6 +190,7 @@ impl<'a> NodeUndo<'a> {
             };
             if certificate.not_after <= draft.policy.now {
                 self.expired.push(expired(name, certificate));
+                self.expired_names.push(name.to_owned());
             }
             // The proxy client is of the requestheader CA, which a rotation does not change.
             let is_foreign = name != "kube-apiserver-proxy-client"

@@ -20,8 +20,9 @@ impl Draft<'_> {
         for step in run.effects() {
             let is_done = run.done.contains(&step.id);
             match &step.action {
-                Action::UpdateClusterState { names, .. } | Action::RestoreClusterState { names, .. } => {
-                    let kept = kept(undoing);
+                Action::UpdateClusterState { nodes, names }
+                | Action::RestoreClusterState { nodes, names, .. } => {
+                    let kept = kept(undoing, nodes, names);
                     if kept.is_empty() {
                         continue;
                     }
@@ -74,11 +75,19 @@ impl Draft<'_> {
 }
 
 /// Returns where the run has kept each object that it wrote to: the first copy, for a later one may hold what it wrote itself.
-fn kept(undoing: &Undoing<'_>) -> Vec<KeptState> {
+///
+/// Only nodes that the step may have kept it on are believed, and only about objects that it may have written: whoever is root on
+/// a worker must not choose what goes into the API.
+fn kept(undoing: &Undoing<'_>, nodes: &[NodeName], names: &[String]) -> Vec<KeptState> {
+    let is_of_step = |file_name: &str| {
+        let secret = file_name.strip_prefix("secret-").and_then(|name| name.strip_suffix(".json"));
+        file_name == "full-cluster-state.json"
+            || secret.is_some_and(|secret| names.iter().any(|name| name == secret))
+    };
     let mut first: BTreeMap<&str, (i64, &NodeName)> = BTreeMap::new();
-    for (node, backup) in undoing.backups {
+    for (node, backup) in undoing.backups.iter().filter(|(node, _)| nodes.contains(node)) {
         let objects = backup.as_ref().map(|backup| backup.objects.as_slice()).unwrap_or_default();
-        for object in objects {
+        for object in objects.iter().filter(|object| is_of_step(&object.file_name)) {
             let place = first.entry(&object.file_name).or_insert((object.kept_at, node));
             if object.kept_at < place.0 {
                 *place = (object.kept_at, node);
