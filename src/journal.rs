@@ -283,11 +283,17 @@ impl ClusterFolder {
         self.0.join(run)
     }
 
-    /// Returns a name for a run that begins now: two runs of one second get two names.
+    /// Returns a name for a run that begins now: names sort in the order in which runs began, also those of one second.
     pub fn free_name(&self, start: Timestamp, plan: &Plan) -> String {
+        let newest = self.runs().into_iter().next().unwrap_or_default();
         let seconds = (0..).map(|seconds| start + SignedDuration::from_secs(seconds));
-        let mut names = seconds.map(|moment| run_name(moment, plan));
-        names.find(|name| !self.run(name).exists()).unwrap_or_else(|| run_name(start, plan))
+        let mut names = seconds.map(|moment| run_name(moment, plan)).filter(|name| !self.run(name).exists());
+        // A clock that was set back by more than a moment is left to itself.
+        let next = names.next().unwrap_or_else(|| run_name(start, plan));
+        if next > newest {
+            return next;
+        }
+        names.take(60).find(|name| *name > newest).unwrap_or(next)
     }
 
     /// Returns the names of all runs, newest first.

@@ -170,6 +170,22 @@ fn a_part_of_a_name_must_mean_one_run() {
 }
 
 #[test]
+fn runs_of_one_second_sort_as_they_began() {
+    let state = tempfile::tempdir().unwrap();
+    let plan = repair_plan(&bundleless());
+    let folder = ClusterFolder::new(state.path(), &plan.cluster, plan.kube_ca.as_ref().unwrap());
+    let ids = ["ffff", "8000", "8000", "0000"];
+    let names = ids.map(|id| {
+        let plan = Plan { id: id.to_owned(), ..plan.clone() };
+        let name = folder.free_name(START.parse().unwrap(), &plan);
+        Journal::create(&folder.run(&name), &plan).unwrap();
+        name
+    });
+    assert!(names.is_sorted(), "{names:?}");
+    assert_eq!(folder.runs().first(), names.last());
+}
+
+#[test]
 fn what_moved_is_named_and_time_alone_moves_nothing() {
     let golden = bundleless();
     let then = basis(&golden.inventory, &golden.facts());
