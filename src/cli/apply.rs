@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::arguments::{ApplyArguments, RancherOptions};
+use super::backups::Answer;
 use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::plan::{Planned, lock_to_break, make, show};
@@ -35,6 +36,16 @@ pub(super) async fn run(
         Some(path) => load(settings, terminal, arguments, path).await?,
         None => make(settings, terminal, (&arguments.options, &arguments.rancher)).await?,
     };
+    offer(settings, terminal, planned, Answer::of(arguments.yes)).await
+}
+
+/// Shows a plan, asks, and carries it out; one that is blocked is refused.
+pub(super) async fn offer(
+    settings: &Settings,
+    terminal: &Terminal,
+    planned: Planned,
+    answer: Answer,
+) -> Result<u8, Failure> {
     if !terminal.is_json() {
         show(settings, terminal, &planned, None);
     }
@@ -49,7 +60,7 @@ pub(super) async fn run(
         terminal.mention("Nothing to do.");
         return Ok(u8::from(!planned.plan.not_handled.is_empty()));
     }
-    if !arguments.yes {
+    if answer == Answer::ToBeAsked {
         confirm(terminal, "Carry out this plan?")?;
     }
     carry_out(settings, terminal, planned).await
@@ -144,11 +155,7 @@ pub(super) fn few(moved: &[String], facts: &Facts) -> String {
 }
 
 /// Takes the lock, runs, and gives the lock back whatever came of it.
-pub(super) async fn carry_out(
-    settings: &Settings,
-    terminal: &Terminal,
-    planned: Planned,
-) -> Result<u8, Failure> {
+async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -> Result<u8, Failure> {
     let Planned { break_lock, facts, gatherer, rancher, plan, .. } = planned;
     let started_at = settings.clock.now();
     let Some(kube_ca) = plan.kube_ca.clone() else {

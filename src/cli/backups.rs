@@ -78,6 +78,13 @@ pub(super) enum Answer {
     ToBeAsked,
 }
 
+impl Answer {
+    /// Returns what `--yes` says.
+    pub(super) fn of(yes: bool) -> Self {
+        if yes { Self::Given } else { Self::ToBeAsked }
+    }
+}
+
 fn runs_in_words(count: usize) -> String {
     if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
 }

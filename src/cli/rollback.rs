@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::apply::{carry_out, confirm};
+use super::apply::offer;
 use super::arguments::RollbackArguments;
 use super::backups::{Answer, Wish};
 use super::check::look;
 use super::failure::{FAILED, Failure, REFUSED, USAGE};
-use super::plan::{Planned, lock_to_break, show};
+use super::plan::{Planned, lock_to_break};
 use super::settings::{Loaded, Settings};
 use super::terminal::Terminal;
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
@@ -29,30 +29,13 @@ pub(super) async fn run(
     terminal: &Terminal,
     arguments: &RollbackArguments,
 ) -> Result<u8, Failure> {
-    let answer = if arguments.yes { Answer::Given } else { Answer::ToBeAsked };
+    let answer = Answer::of(arguments.yes);
     let wish = if arguments.list { Some(Wish::List) } else { arguments.keep.map(Wish::Keep) };
     if let Some(wish) = wish {
         return Box::pin(super::backups::run(settings, terminal, wish, answer)).await;
     }
     let planned = make(settings, terminal, arguments).await?;
-    if !terminal.is_json() {
-        show(settings, terminal, &planned, None);
-    }
-    if !planned.plan.blockers.is_empty() {
-        for blocker in planned.plan.blockers.iter().filter(|_| terminal.is_json()) {
-            let node = blocker.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
-            terminal.tell(&format!("blocker: {node}{}", blocker.message));
-        }
-        return Err(Failure::blocked(&planned.plan.blockers));
-    }
-    if !planned.plan.has_work() {
-        terminal.mention("Nothing to do.");
-        return Ok(u8::from(!planned.plan.not_handled.is_empty()));
-    }
-    if !arguments.yes {
-        confirm(terminal, "Carry out this plan?")?;
-    }
-    carry_out(settings, terminal, planned).await
+    offer(settings, terminal, planned, answer).await
 }
 
 /// Reads, looks and plans.

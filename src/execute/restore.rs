@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::issuance::Issued;
-use super::state::{of_this_cluster, on_bastion};
+use super::state::{WRITE_ATTEMPTS, of_this_cluster, on_bastion};
 use super::step::{Place, Turn};
 use super::switch::Change;
 use super::{Execution, StepError};
@@ -15,9 +15,6 @@ use crate::kube::{ApiServer, CertificateSecret, KubeError};
 use crate::pki::{Authority, Certificate, FullState, Location, Service};
 use crate::plan::{Health, KeptState, Restoration, not_restored, restart_command};
 use crate::workstation::{put_back, set_aside};
-
-/// How often an object is read and written again when somebody else has written it in between.
-const WRITE_ATTEMPTS: usize = 5;
 
 /// The one leaf of another CA, that of request headers.
 const PROXY_CLIENT: &str = "kube-apiserver-proxy-client";
@@ -120,40 +117,26 @@ impl Execution<'_> {
         names: &[String],
     ) -> Result<Outcome, StepError> {
         let issued = self.issued().await?;
-        let mut last = StepError::new("the plan names no API server");
-        for node in nodes {
-            let peer = match self.peer(node).await {
-                Ok(peer) => peer,
-                Err(error) => {
-                    last = error.about(node);
-                    continue;
+        let hint = "the nodes have their old certificates; rke's state in the API has the others: roll back again when the API answers";
+        let peer = self.api_server(turn, nodes, issued).await.map_err(|error| error.hint(hint))?;
+        let api = ApiServer::new(&peer.session, &issued.identity);
+        let mut written = 0;
+        for object in kept {
+            let content = self.kept_content(run, object).await?;
+            let changed = match object.file_name.strip_prefix("secret-") {
+                None => self.restore_full_state((&api, &peer), &content, names, issued).await,
+                Some(name) => {
+                    let name = name.strip_suffix(".json").unwrap_or(name);
+                    self.restore_secret((&api, &peer), (name, &content), issued).await
                 }
             };
-            let api = ApiServer::new(&peer.session, &issued.identity);
-            if let Err(reason) = super::answers_well(&api).await {
-                self.progress(turn, format!("the API server of {node}: {reason}"));
-                last = StepError::new(format!("the API server of {node}: {reason}"));
-                continue;
-            }
-            let mut written = 0;
-            for object in kept {
-                let content = self.kept_content(run, object).await?;
-                let changed = match object.file_name.strip_prefix("secret-") {
-                    None => self.restore_full_state((&api, &peer), &content, names, issued).await,
-                    Some(name) => {
-                        let name = name.strip_suffix(".json").unwrap_or(name);
-                        self.restore_secret((&api, &peer), (name, &content), issued).await
-                    }
-                };
-                written += usize::from(changed.map_err(|error| error.about(node))?);
-            }
-            return Ok(match written {
-                0 => Outcome::Unneeded { message: "the API holds it already".to_owned() },
-                1 => Outcome::Done { message: "1 object put back".to_owned() },
-                count => Outcome::Done { message: format!("{count} objects put back") },
-            });
+            written += usize::from(changed.map_err(|error| error.about(&peer.node.name))?);
         }
-        Err(last.hint("the nodes have their old certificates; rke's state in the API has the others: roll back again when the API answers"))
+        Ok(match written {
+            0 => Outcome::Unneeded { message: "the API holds it already".to_owned() },
+            1 => Outcome::Done { message: "1 object put back".to_owned() },
+            count => Outcome::Done { message: format!("{count} objects put back") },
+        })
     }
 
     /// Reads what a run has kept of an object.

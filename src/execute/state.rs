@@ -15,7 +15,7 @@ use crate::plan::RUN_VARIABLE;
 use crate::workstation::{BackupPath, KubeConfigFile, StateFile, WorkstationError};
 
 /// How often an object is read and written again when somebody else has written it in between.
-const WRITE_ATTEMPTS: usize = 5;
+pub(super) const WRITE_ATTEMPTS: usize = 5;
 
 impl Execution<'_> {
     /// Writes new certificates into what rke keeps in the API.
@@ -26,6 +26,19 @@ impl Execution<'_> {
         names: &[String],
     ) -> Result<Outcome, StepError> {
         let issued = self.issued().await?;
+        let hint = "the nodes have their new certificates; rke's state in the API has the old ones: plan again when the API answers";
+        let peer = self.api_server(turn, nodes, issued).await.map_err(|error| error.hint(hint))?;
+        let api = ApiServer::new(&peer.session, &issued.identity);
+        self.update_over(&api, &peer, names, issued).await.map_err(|error| error.about(&peer.node.name))
+    }
+
+    /// Returns the first of some nodes whose API server answers an administrator.
+    pub(super) async fn api_server(
+        &self,
+        turn: Turn<'_>,
+        nodes: &[NodeName],
+        issued: &Issued,
+    ) -> Result<Peer<'_>, StepError> {
         let mut last = StepError::new("the plan names no API server");
         for node in nodes {
             let peer = match self.peer(node).await {
@@ -35,15 +48,15 @@ impl Execution<'_> {
                     continue;
                 }
             };
-            let api = ApiServer::new(&peer.session, &issued.identity);
-            if let Err(reason) = super::answers_well(&api).await {
-                self.progress(turn, format!("the API server of {node}: {reason}"));
-                last = StepError::new(format!("the API server of {node}: {reason}"));
-                continue;
+            match super::answers_well(&ApiServer::new(&peer.session, &issued.identity)).await {
+                Ok(()) => return Ok(peer),
+                Err(reason) => {
+                    self.progress(turn, format!("the API server of {node}: {reason}"));
+                    last = StepError::new(format!("the API server of {node}: {reason}"));
+                }
             }
-            return self.update_over(&api, &peer, names, issued).await.map_err(|error| error.about(node));
         }
-        Err(last.hint("the nodes have their new certificates; rke's state in the API has the old ones: plan again when the API answers"))
+        Err(last)
     }
 
     /// Writes over one API server.

@@ -97,6 +97,19 @@ pub struct NewFile {
     pub otherwise: Ownership,
 }
 
+impl NewFile {
+    /// Returns what a path below the Kubernetes directory says of its file: the certificate's name and the half.
+    pub fn at(path: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let stem = name.strip_suffix(".pem").unwrap_or(name);
+        let (certificate, half) = match stem.strip_suffix("-key") {
+            Some(certificate) => (certificate, Half::Key),
+            None => (stem, Half::Certificate),
+        };
+        Self { certificate: certificate.to_owned(), half, path: path.to_owned(), otherwise: Ownership::ROOT }
+    }
+}
+
 /// Which half of a pair a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,7 +1,7 @@
 use super::entry::Entry;
 use super::switch::Condition;
 use super::{count_of, switch::pairs};
-use crate::plan::{Action, Gate, Half, Health, NewFile, Ownership, Step};
+use crate::plan::{Action, Gate, Health, NewFile, Step};
 use crate::report::duration::limit;
 use crate::report::style::Style;
 
@@ -45,7 +45,7 @@ pub(super) fn restore_entries(step: &Step, style: Style) -> Vec<Entry> {
 
 /// Returns the certificates of paths in words.
 fn words(paths: &[&str], style: Style) -> String {
-    let files: Vec<NewFile> = paths.iter().map(|path| file(path)).collect();
+    let files: Vec<NewFile> = paths.iter().map(|path| NewFile::at(path)).collect();
     let (bundle, others): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| file.path.starts_with(".tmp/"));
     match (others.as_slice(), bundle.len()) {
@@ -53,16 +53,6 @@ fn words(paths: &[&str], style: Style) -> String {
         (others, 0) => pairs(others, style),
         (others, count) => format!("{}; {} of `.tmp`", pairs(others, style), count_of(count, "file")),
     }
-}
-
-fn file(path: &str) -> NewFile {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let stem = name.strip_suffix(".pem").unwrap_or(name);
-    let (certificate, half) = match stem.strip_suffix("-key") {
-        Some(certificate) => (certificate, Half::Key),
-        None => (stem, Half::Certificate),
-    };
-    NewFile { certificate: certificate.to_owned(), half, path: path.to_owned(), otherwise: Ownership::ROOT }
 }
 
 /// Returns what a step does that puts back what rke keeps.

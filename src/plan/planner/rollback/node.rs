@@ -8,7 +8,7 @@ use crate::facts::backup::{Attributes, NodeBackup};
 use crate::facts::{NodeFacts, Observation, certificates_of_container};
 use crate::inventory::{NodeName, Role};
 use crate::pki::{Certificate, Class, Location, Service, class};
-use crate::plan::{Action, Half, NewFile, Ownership, Restoration, Saved, kube_admin_paths};
+use crate::plan::{Action, NewFile, Ownership, Restoration, Saved, kube_admin_paths};
 
 /// The folders of RKE's certificates: what somebody else's rotation writes lies in them.
 const FOLDERS: [&str; 2] = ["ssl/", ".tmp/"];
@@ -299,17 +299,7 @@ fn expired(name: &str, certificate: &Certificate) -> String {
 /// Returns the files that are touched, as those of certificates.
 fn files_of(wanted: &Restoration) -> Vec<NewFile> {
     let paths = wanted.files.iter().map(|file| file.path.as_str());
-    paths.chain(wanted.removed.iter().map(String::as_str)).map(file_of).collect()
-}
-
-fn file_of(path: &str) -> NewFile {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let stem = name.strip_suffix(".pem").unwrap_or(name);
-    let (certificate, half) = match stem.strip_suffix("-key") {
-        Some(certificate) => (certificate, Half::Key),
-        None => (stem, Half::Certificate),
-    };
-    NewFile { certificate: certificate.to_owned(), half, path: path.to_owned(), otherwise: Ownership::ROOT }
+    paths.chain(wanted.removed.iter().map(String::as_str)).map(NewFile::at).collect()
 }
 
 /// Says in a few words what comes back and what goes.
