@@ -154,6 +154,14 @@ pub fn docker_root(image_word: &str) -> String {
     )
 }
 
+/// Returns the command of a script that waits until what was written below a folder, a word of that script, has reached its disk.
+///
+/// That file system alone is waited for: a bare `sync`, which is what a node without `-f` gets (coreutils before 8.24, busybox
+/// before 1.27), waits for every disk of the node, a dead network mount among them.
+pub fn settle(folder: &str) -> String {
+    format!("{{ sync -f {folder} 2>/dev/null || sync; }}")
+}
+
 /// Returns a text as one word of a POSIX shell.
 pub fn quote(text: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "_-./:=@%+,".contains(character);

@@ -1,7 +1,7 @@
 //! The lock of a cluster is one file on each of its controlplane nodes, and a lease on it: the file's time of change, judged by
 //! the node's own clock. Of two runs exactly one makes the file; whoever stops renewing the lease can be told from a live run.
 
-use crate::command::{Command, quote};
+use crate::command::{Command, quote, settle};
 use crate::facts::{Facts, LEASE, Lock, LockHolder, NodeFacts, Observation};
 use crate::gather::Gatherer;
 use crate::inventory::{Node, NodeName, Role};
@@ -152,14 +152,15 @@ fn take_script(directory: &str, holder: &LockHolder, claim: Claim<'_>) -> String
          cd {} || exit 1\n\
          mkdir -p .certroll && chmod 700 .certroll && cd .certroll || exit 1\n\
          printf '%s\\n' {text} > {own} || exit 1\n\
-         if ln {own} lock 2>/dev/null; then rm -f {own}; sync; exit 0; fi\n\
+         if ln {own} lock 2>/dev/null; then rm -f {own}; {settled}; exit 0; fi\n\
          {}\
          rm -f {own}\n\
          if [ -f lock ]; then show; exit {HELD}; fi\n\
          echo 'the file cannot be made' >&2\n\
          exit 1",
         quote(directory),
-        takeover(&own, holder, claim)
+        takeover(&own, holder, claim),
+        settled = settle(".")
     )
 }
 
@@ -180,8 +181,9 @@ fn takeover(own: &str, holder: &LockHolder, claim: Claim<'_>) -> String {
         let pattern = quote(&format!("\"run\":\"{}\"", run?));
         Some(format!(
             "*{pattern}*)\n  \
-             if {condition} && mv -f {own} lock; then rm -f lock.claim; sync; exit 0; fi\n  \
-             ;;\n"
+             if {condition} && mv -f {own} lock; then rm -f lock.claim; {}; exit 0; fi\n  \
+             ;;\n",
+            settle(".")
         ))
     });
     format!(

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::issuance::Issued;
 use super::step::{Peer, Turn};
 use super::{Execution, StepError};
-use crate::command::{Command, quote};
+use crate::command::{Command, quote, settle};
 use crate::event::Outcome;
 use crate::inventory::NodeName;
 use crate::kube::{ApiServer, KubeError, StateHolder};
@@ -181,12 +181,13 @@ impl Execution<'_> {
              if [ -e {file_name} ]; then echo kept >&2\n\
              else\n  \
              cat >{file_name}.new\n  \
-             sync\n  \
+             {settled}\n  \
              mv -f {file_name}.new {file_name}\n  \
-             sync\n\
+             {settled}\n\
              fi\n\
              cat {file_name}",
-            self.run.holder.run
+            self.run.holder.run,
+            settled = settle(".")
         );
         let command = Command::new(script).with_stdin(Zeroizing::new(content.to_vec()));
         let output = peer

@@ -7,7 +7,7 @@ use super::Retry;
 use super::certificate::{Gate, NewFile};
 use super::restore::{self, Restoration};
 use super::switch;
-use crate::command::{Command, quote};
+use crate::command::{Command, quote, settle};
 use crate::facts::Observation;
 use crate::inventory::NodeName;
 use crate::pki::{Fingerprint, Service};
@@ -384,13 +384,14 @@ fn backup(directory: &str) -> Command {
          (cd verify && find . -type d -exec stat -c 'd %a %u %g %n' {{}} +) >backup.index\n  \
          (cd verify && find . -type f -exec stat -c 'f %a %u %g %n' {{}} +) >>backup.index\n  \
          cksum <backup.tar.new >backup.sum\n  \
-         sync\n  \
+         {settle}\n  \
          mv backup.tar.new backup.tar\n\
          elif [ -e backup.sum ] && [ \"$(cksum <backup.tar)\" != \"$(cat backup.sum)\" ]; then\n  \
          echo \"{directory}/.certroll/$RUN/backup.tar is not what was saved: nothing can be put back from it\" >&2\n  \
          exit 1\n\
          fi\n\
-         sync"
+         {settle}",
+        settle = settle(".")
     ))
     .with_timeout(BACKUP_TIMEOUT)
 }
@@ -437,11 +438,11 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
     for copy in copies {
         let _ = writeln!(script, "prepare {} {}", quote(&copy.source), quote(&copy.destination));
     }
-    script.push_str("sync\n");
+    let _ = writeln!(script, "{}", settle("\"$directory\""));
     for copy in copies {
         let _ = writeln!(script, "add {}", quote(&copy.destination));
     }
-    script.push_str("sync");
+    script.push_str(&settle("\"$directory\""));
     Command::new(script)
 }
 
@@ -459,7 +460,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          rm -rf \"$staging\"\n\
          mkdir -p \"$staging\"\n\
          tar -C \"$staging\" -xf -\n\
-         sync\n\
+         {settle}\n\
          lone() {{\n  \
          if [ -e \"$1\" ] && [ ! -e \"$2\" ] && [ -e {directory}/.certroll/$RUN/written ]; then\n    \
          case $(cat {directory}/.certroll/$RUN/written) in\n    \
@@ -473,7 +474,8 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
          note \"$staging/$1\" \"$2\"\n  \
          ln \"$staging/$1\" \"$2\"\n  \
          echo \"added $2\"\n\
-         }}\n"
+         }}\n",
+        settle = settle("\"$staging\"")
     );
     // Half of a pair that this run was cut off from: the pair that comes now may be another one.
     for certificate in destinations {
@@ -487,7 +489,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
         let name = destination.rsplit('/').next().unwrap_or_default();
         let _ = writeln!(script, "add {} {}", quote(name), quote(destination));
     }
-    script.push_str("sync");
+    script.push_str(&settle("\"$directory\""));
     Command::new(script)
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::command::{Command, quote};
+use crate::command::{Command, quote, settle};
 use crate::facts::backup::{Backups, RunFolder};
 use crate::inventory::NodeName;
 
@@ -62,7 +62,7 @@ pub fn prune(backups: &Backups, keep: usize, unfinished: &BTreeSet<String>) -> V
 pub fn prune_command(directory: &str, runs: &[&str]) -> Command {
     let folders = runs.iter().filter(|run| is_run(run)).map(|run| quote(run));
     let folders: Vec<String> = folders.collect();
-    Command::new(format!("set -eu\ncd {}/.certroll\nrm -rf -- {}\nsync", quote(directory), folders.join(" ")))
+    Command::new(format!("set -eu\ncd {}/.certroll\nrm -rf -- {}\n{}", quote(directory), folders.join(" "), settle(".")))
 }
 
 /// Returns whether a name is that of a run: `20261121-190502-7f3a`.

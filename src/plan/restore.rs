@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Ownership;
-use crate::command::{Command, quote};
+use crate::command::{Command, quote, settle};
 use crate::pki::Fingerprint;
 
 /// How long files may take to be put back.
@@ -121,7 +121,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
     }
     // A renamed file must not be empty when the power goes. From here on it goes to its end: between two halves of a pair is no
     // place to stop.
-    script.push_str("sync\ntrap '' HUP INT TERM PIPE\n");
+    let _ = writeln!(script, "{}\ntrap '' HUP INT TERM PIPE", settle("."));
     for path in places {
         let _ = writeln!(script, "place {}", quote(path));
     }
@@ -136,7 +136,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
     for path in &wanted.emptied {
         let _ = writeln!(script, "[ ! -d {0} ] || rmdir {0} 2>/dev/null || true", quote(path));
     }
-    script.push_str("sync");
+    script.push_str(&settle("."));
     Command::new(script).with_timeout(RESTORE_TIMEOUT)
 }
 
@@ -213,8 +213,9 @@ pub(super) fn record(directory: &str) -> Command {
          cd {}\n\
          [ -d \".certroll/$RUN\" ] || exit 0\n\
          find . -path ./.certroll -prune -o -type f -exec cksum {{}} + >>\".certroll/$RUN/written\"\n\
-         sync",
-        quote(directory)
+         {}",
+        quote(directory),
+        settle(".")
     ))
     .with_timeout(RESTORE_TIMEOUT)
 }

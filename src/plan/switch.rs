@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::certificate::NewFile;
-use crate::command::{Command, quote};
+use crate::command::{Command, quote, settle};
 
 /// How long files may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
@@ -28,9 +28,10 @@ pub(super) fn lay_aside(directory: &str) -> Command {
          rm -f {0}/ssl/*.certroll {0}/.tmp/*.certroll\n\
          mkdir -p {staging}\n\
          tar -C {staging} -xf -\n\
-         sync\n\
+         {1}\n\
          tar -C {staging} -cf - .",
-        quote(directory)
+        quote(directory),
+        settle(&staging)
     ))
     .with_timeout(WRITE_TIMEOUT)
 }
@@ -78,7 +79,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
     if !files.is_empty() {
         // A renamed file must not be empty when the power goes. From here on it goes to its end: between two halves of a pair
         // is no place to stop.
-        script.push_str("sync\ntrap '' HUP INT TERM PIPE\n");
+        let _ = writeln!(script, "{}\ntrap '' HUP INT TERM PIPE", settle("."));
     }
     for file in files {
         let _ = writeln!(script, "place {}", quote(&file.path));
@@ -88,7 +89,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
         let _ = writeln!(script, "cmp \"$staged\"/{0} {0}", quote(&file.path));
     }
     script.push_str(&retire(retired));
-    script.push_str("sync");
+    script.push_str(&settle("."));
     Command::new(script).with_timeout(WRITE_TIMEOUT)
 }
 
@@ -116,7 +117,7 @@ fn retire(paths: &[String]) -> String {
             kept(path)
         );
     }
-    script.push_str("sync\n");
+    let _ = writeln!(script, "{}", settle("."));
     for path in paths {
         let _ = writeln!(
             script,
