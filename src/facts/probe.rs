@@ -75,8 +75,12 @@ impl ProbeError {
     }
 }
 
-/// The part that runs as root. `M` marker, `P` prefixes to try, `W` whether keys are read as a whole, `E` etcd's address.
+/// The part that runs as root. `M` marker, `P` prefixes to try, `W` whether keys are read as a whole, `E` etcd's address, `T` the
+/// seconds that docker may take for one answer.
 const BODY: &str = include_str!("probe/body.sh");
+
+/// How long docker may take for one answer, in seconds: several must fit into the time that a command has.
+const DOCKER_SECONDS: u32 = 12;
 
 impl Probe<'_> {
     /// Returns the script for the login's shell: it becomes root in the first way that works, and looks.
@@ -123,7 +127,7 @@ impl Probe<'_> {
             KeyReading::Whole => "yes",
         };
         format!(
-            "M={} P={} W={whole} E={}\n{BODY}",
+            "M={} P={} W={whole} E={} T={DOCKER_SECONDS}\n{BODY}",
             quote(self.marker),
             quote(self.prefix_path.trim_end_matches('/')),
             quote(&etcd_endpoint(&self.node.internal_address))

@@ -28,6 +28,7 @@ pub(crate) fn find(process: &Process, name: &str) -> Option<Program> {
         "[" | "test" => system::test,
         "sudo" => system::sudo,
         "env" => system::env,
+        "timeout" => system::timeout,
         "id" => system::id,
         "date" => system::date,
         "sleep" => system::sleep,

@@ -1,6 +1,17 @@
 # Looks at this node as root and changes nothing. POSIX sh, stat, cat, date, df and docker are all it needs.
 frame() { printf '\n%s %s\n' "$M" "$*"; }
 
+# A docker that hangs is told from a node that hangs, where there is a `timeout` (busybox before 1.30 wants its limit elsewhere).
+limit=
+timeout 1 true 2>/dev/null && limit="timeout $T"
+engine() { $limit docker "$@"; }
+
+# What docker said when it failed, or that it said nothing in time.
+docker_error() {
+  frame docker-error
+  if [ "$1" = 124 ]; then printf '%s does not answer within %s s\n' "$2" "$T"; else printf '%s\n' "$3"; fi
+}
+
 # The first lines of a key hold version, modulus and exponent: of a PKCS#1 RSA key of 2048 bits (`MIIE`) exactly the first
 # 364 characters; a longer one (`MIIG`, `MIIJ`) begins with a longer modulus. Any other key shows its first line alone.
 public_prefix() {
@@ -61,10 +72,15 @@ available() {
 
 frame clock "$(date +%s)"
 
+names=$(engine ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1)
+answered=$?
+[ "$answered" = 0 ] || limit=false
+
 directory=
 for name in kubelet kube-proxy kube-apiserver etcd; do
-  directory=$(docker inspect --format '{{range .Mounts}}{{if eq .Destination "/etc/kubernetes"}}{{.Source}}{{end}}{{end}}' "$name" 2>/dev/null)
-  [ -z "$directory" ] || break
+  directory=$(engine inspect --format '{{range .Mounts}}{{if eq .Destination "/etc/kubernetes"}}{{.Source}}{{end}}{{end}}' "$name" 2>/dev/null)
+  status=$?
+  if [ -n "$directory" ] || [ "$status" = 124 ]; then break; fi
 done
 if [ -z "$directory" ]; then
   for candidate in "$P/etc/kubernetes" /etc/kubernetes /opt/rke/etc/kubernetes /mnt/sda1/rke/etc/kubernetes; do
@@ -113,7 +129,7 @@ if [ -n "$directory" ]; then
   frame used "$(du -sk "$directory" 2>/dev/null | { read -r size rest; echo "$size"; })"
 fi
 
-if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
+if [ "$answered" = 0 ]; then
   ids=$(printf '%s\n' "$names" | while read -r id name; do
     case $name in
     etcd | kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | nginx-proxy | service-sidekick | \
@@ -125,32 +141,36 @@ if names=$(docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1); then
     frame containers
     # Named fields alone: rke's deployers carry private keys in their environment.
     # shellcheck disable=SC2086
-    docker inspect --format '{{json .Name}}	{{json .Config.Image}}	{{json .State}}	{{.RestartCount}}' $ids 2>/dev/null
+    engine inspect --format '{{json .Name}}	{{json .Config.Image}}	{{json .State}}	{{.RestartCount}}' $ids 2>/dev/null
+    # One that was removed meanwhile is no error.
+    status=$?
+    [ "$status" != 124 ] || docker_error 124 'docker inspect'
   fi
-  docker inspect --format '{{range .Args}}{{println .}}{{end}}' kube-apiserver 2>/dev/null | while IFS= read -r argument; do
+  engine inspect --format '{{range .Args}}{{println .}}{{end}}' kube-apiserver 2>/dev/null | while IFS= read -r argument; do
     case $argument in
     --service-account-key-file=*) frame service-account-key-file "${argument#*=}" ;;
     esac
   done
-  agent=$(docker ps -a --format '{{.Names}}' | while read -r name; do
+  agent=$(engine ps -a --format '{{.Names}}' | while read -r name; do
     case $name in k8s_agent_cattle-node-agent*) echo "$name" && break ;; esac
   done)
   if [ -n "$agent" ]; then
     frame agent-log
-    docker logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor' | tail -n 1
+    engine logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor' | tail -n 1
   fi
   newline='
 '
   case $names$newline in
   *" etcd$newline"*)
     # RKE before 0.3 names the endpoint in a variable that etcdctl 3 does not read (rancher/rke#1312).
-    answer=$(docker exec -e ETCDCTL_API=3 -e "ETCDCTL_ENDPOINTS=$E" etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
-    frame etcd "$?"
+    answer=$(engine exec -e ETCDCTL_API=3 -e "ETCDCTL_ENDPOINTS=$E" etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
+    status=$?
+    [ "$status" != 124 ] || answer="docker exec does not answer within $T s"
+    frame etcd "$status"
     printf '%s\n' "$answer"
     ;;
   esac
 else
-  frame docker-error
-  printf '%s\n' "$names"
+  docker_error "$answered" docker "$names"
 fi
 frame end

@@ -85,6 +85,16 @@ pub(super) fn env(process: &mut Process, arguments: &[String]) -> Result<i32, Un
     child.execute(rest)
 }
 
+/// `timeout SECONDS COMMAND...`; a simulated program ends in time, or the whole node is silent.
+pub(super) fn timeout(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
+    match arguments.split_first() {
+        Some((seconds, command)) if seconds.parse::<u32>().is_ok() => {
+            process.child(process.who, &[]).execute(command)
+        }
+        _ => Ok(process.fail(125, "timeout: the limit in seconds comes first")),
+    }
+}
+
 pub(super) fn id(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
     let arguments = arguments!(process, "id", arguments, "ungG", "");
     let name = if process.who.is_root() { "root".to_owned() } else { process.node.login.name.clone() };

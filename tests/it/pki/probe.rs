@@ -1,4 +1,4 @@
-//! What the probe tells of PKI files that are not RKE's own, run by this machine's own `/bin/sh` in a folder of its own.
+//! What the probe tells of PKI files that are not RKE's own and of a docker that hangs, run by this machine's own `/bin/sh` in a folder of its own.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,23 +18,29 @@ const MARKER: &str = "certroll-test";
 
 /// Looks at a folder as if it were a node's root; returns what was seen, and all that left the node.
 fn look(files: &[(&str, &[u8])], keys: KeyReading) -> (Observation, Vec<u8>) {
+    look_beside_docker(files, keys, "exit 1")
+}
+
+/// Looks at a folder, beside a docker that is a shell script; what it does not answer is waited for one second.
+fn look_beside_docker(files: &[(&str, &[u8])], keys: KeyReading, docker: &str) -> (Observation, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let ssl = folder.path().join("etc/kubernetes/ssl");
     fs::create_dir_all(&ssl).unwrap();
     for (name, content) in files {
         fs::write(ssl.join(name), content).unwrap();
     }
-    // The script runs as whoever tests; docker has nothing to tell.
+    // The script runs as whoever tests.
     program(folder.path(), "id", "#!/bin/sh\necho 0\n");
-    program(folder.path(), "docker", "#!/bin/sh\nexit 1\n");
+    program(folder.path(), "docker", &format!("#!/bin/sh\n{docker}\n"));
     let text = "nodes:\n- {address: 10.0.0.1, user: u, role: [controlplane, etcd]}\n";
     let inventory = Inventory::parse(text, "cluster.yml").unwrap().inventory;
     let prefix = folder.path().to_str().unwrap();
     let node = &inventory.nodes[0];
     let probe = Probe { node, prefix_path: prefix, keys, become_root: BecomeRoot::Root, marker: MARKER };
+    let script = probe.script().replace(" T=12\n", " T=1\n");
     let path = format!("{prefix}:/usr/bin:/bin");
     let output =
-        Command::new("/bin/sh").arg("-c").arg(probe.script()).env("PATH", path).output().unwrap().stdout;
+        Command::new("/bin/sh").arg("-c").arg(script).env("PATH", path).output().unwrap().stdout;
     let observation = read(&String::from_utf8_lossy(&output), MARKER, jiff::Timestamp::UNIX_EPOCH).unwrap();
     (observation, output)
 }
@@ -126,5 +132,34 @@ fn what_is_no_pem_certificate_is_told_apart_from_an_empty_file() {
         assert_eq!(file.certificates, count, "{name}");
         let Content::Certificate(read) = &file.content else { panic!("{name}") };
         assert_eq!(read.as_ref().err(), error.as_ref(), "{name}");
+    }
+}
+
+#[test]
+fn a_docker_that_hangs_is_told_from_a_node_that_does() {
+    let answers = |hanging: &str| {
+        format!(
+            "case $1 in\n\
+             {hanging}) exec sleep 60 ;;\n\
+             ps) echo '0123 etcd' ;;\n\
+             inspect) case $* in *.State*) printf '\"/etcd\"\\t\"image\"\\t{{}}\\t0\\n' ;; esac ;;\n\
+             exec) echo 'https://10.0.0.1:2379 is healthy: successfully committed proposal: took = 1ms' ;;\n\
+             esac"
+        )
+    };
+    let Pair { certificate, .. } = authority(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let files = [("kube-ca.pem", certificate.as_bytes())];
+    let seen = |hanging| look_beside_docker(&files, KeyReading::PublicPrefix, &answers(hanging)).0;
+    for (hanging, error, health) in [
+        ("none", None, Some(true)),
+        ("ps", Some("docker does not answer within 1 s"), None),
+        ("inspect", Some("docker inspect does not answer within 1 s"), Some(true)),
+        ("exec", None, Some(false)),
+    ] {
+        let seen = seen(hanging);
+        assert_eq!(seen.docker_error.as_deref(), error, "{hanging}");
+        assert_eq!(seen.health.first().and_then(|health| health.healthy), health, "{hanging}");
+        // What docker does not need to tell is known all the same.
+        assert!(seen.file(Location::Ssl, "kube-ca.pem").is_some(), "{hanging}");
     }
 }
