@@ -5,6 +5,7 @@
 
 mod apply;
 mod arguments;
+mod away;
 mod backups;
 mod check;
 mod demo;

@@ -358,7 +358,7 @@ impl Execution<'_> {
         steps: Vec<&Step>,
     ) -> Result<(), JournalError> {
         let mut seat = step::Seat::default();
-        let mut own_failure = None;
+        let mut own_failure = node.and_then(|node| self.why_away(node));
         for planned in steps {
             let finished = |outcome| EventKind::StepFinished {
                 stage: stage.name,
@@ -388,6 +388,12 @@ impl Execution<'_> {
         }
         seat.close().await;
         Ok(())
+    }
+
+    /// Returns why nothing is done on a node: it could not be looked at before this attempt.
+    fn why_away(&self, node: &NodeName) -> Option<String> {
+        let unseen = self.run.facts.node(node)?.result.as_ref().err()?;
+        Some(format!("the node cannot be looked at: {}", unseen.error))
     }
 
     /// Returns why a step does not begin any more.

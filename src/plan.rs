@@ -4,6 +4,7 @@
 //! reviews it, `execute` carries it out. It holds no secret and leaves no choice: what can only be known later is a [`Guard`].
 
 mod action;
+mod away;
 mod basis;
 mod blockers;
 mod certificate;
@@ -33,7 +34,8 @@ pub use action::{
     Action, CertificateBefore, FileCopy, Guard, Health, KeptState, KubeAdminSource, RUN_VARIABLE, TmpFolder,
     kube_admin_paths, restart as restart_command,
 };
-pub use basis::{basis, is_as_planned, moved, moved_on_node, moved_since};
+pub use away::{Away, away, without_away};
+pub use basis::{basis, is_as_planned, moved, moved_from, moved_on_node, moved_since};
 pub use blockers::on_node as node_blockers;
 pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership};
 pub use checker::check;

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::arguments::{ApplyArguments, RancherOptions};
+use super::away::leave_out;
 use super::backups::Answer;
 use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
@@ -13,9 +14,10 @@ use crate::event::{Event, EventKind};
 use crate::execute::{Claim, LeaseTimes, LockError, Operator, Rancher, Run, execute, take_lock};
 use crate::facts::probe::KeyReading;
 use crate::facts::{Facts, LockHolder};
+use crate::gather::Gatherer;
 use crate::inventory::{Inventory, Node};
 use crate::journal::{ClusterFolder, Journal, load_plan};
-use crate::plan::{Action, PLAN_VERSION, Plan, basis, check, moved};
+use crate::plan::{Action, Majority, PLAN_VERSION, Plan, check, moved_from, without_away};
 use crate::report;
 use crate::report::AnswerBy;
 use crate::report::progress::Bars;
@@ -94,16 +96,19 @@ async fn load(
     let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
-    let moved = moved(&plan.basis, &basis(&loaded.inventory, &facts));
+    let moved = moved_from(&plan, &loaded.inventory, &facts);
     if !moved.is_empty() {
-        let message =
-            format!("the plan is stale: since it was made, this has changed: {}", few(&moved, &facts));
+        let message = format!("the plan is stale: since it was made, this has changed: {}", few(&moved));
         return Err(Failure::message(REFUSED, message)
             .hint("make the plan anew; `certroll check` shows what there is now".to_owned()));
     }
     plan.deadline = arguments.options.deadline.or(plan.deadline);
+    if arguments.options.without_majority {
+        plan.majority = Majority::Waived;
+    }
+    leave_out(&mut plan, &facts, &format!("the plan `{}` is not carried out", path.display()), terminal)?;
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
-    plan.blockers.extend(check(&plan, &facts));
+    plan.blockers.extend(check(&without_away(&plan, &facts), &facts));
     let part = arguments.options.break_lock.as_deref();
     let break_lock = part.map(|part| lock_to_break(&facts, part)).transpose()?;
     Ok(Planned { break_lock, loaded, facts, gatherer, rancher, plan })
@@ -138,16 +143,9 @@ pub(super) fn nodes_of<'a>(plan: &Plan, inventory: &'a Inventory) -> Vec<&'a Nod
 /// How many things that have changed are named; more would hide the first of them.
 const NAMED: usize = 8;
 
-/// Returns the first of the things that have changed, in words; of a node that is not seen, why.
-pub(super) fn few(moved: &[String], facts: &Facts) -> String {
-    let word = |key: &String| {
-        let unseen = facts.nodes.iter().find(|node| *key == format!("node {}", node.name));
-        match unseen.map(|node| &node.result) {
-            Some(Err(unseen)) => format!("{key} ({})", unseen.error),
-            _ => key.clone(),
-        }
-    };
-    let mut words: Vec<String> = moved.iter().take(NAMED).map(word).collect();
+/// Returns the first of the things that have changed.
+pub(super) fn few(moved: &[String]) -> String {
+    let mut words: Vec<String> = moved.iter().take(NAMED).cloned().collect();
     if moved.len() > NAMED {
         words.push(format!("and {} more", moved.len() - NAMED));
     }
@@ -163,12 +161,7 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
     };
     let cluster = ClusterFolder::new(&settings.state_folder, &plan.cluster, &kube_ca);
     let name = cluster.free_name(started_at, &plan);
-    let holder = LockHolder {
-        run: name.clone(),
-        owner: settings.owner(),
-        pid: std::process::id(),
-        since: started_at.to_string(),
-    };
+    let holder = holder(settings, &name);
     let claim = break_lock.as_deref().map_or(Claim::Fresh, Claim::Breaks);
     // The run is on record before its lock is on the nodes: whoever is cut off in between can still resume it.
     let folder = cluster.run(&name);
@@ -181,7 +174,29 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
             Err(error) => Failure::new(FAILED, error),
         });
     }
-    let run = Run {
+    let run = attempt(settings, holder, (plan, facts), gatherer, rancher);
+    conduct(settings, terminal, &run, journal).await
+}
+
+/// Returns who holds the lock of a run for an attempt that begins now.
+pub(super) fn holder(settings: &Settings, run: &str) -> LockHolder {
+    LockHolder {
+        run: run.to_owned(),
+        owner: settings.owner(),
+        pid: std::process::id(),
+        since: settings.clock.now().to_string(),
+    }
+}
+
+/// Returns an attempt at a run whose lock is held.
+pub(super) fn attempt(
+    settings: &Settings,
+    holder: LockHolder,
+    (plan, facts): (Plan, Facts),
+    gatherer: Gatherer,
+    rancher: Option<Rancher>,
+) -> Run {
+    Run {
         holder,
         plan,
         facts,
@@ -191,8 +206,7 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
         parallel: settings.common.parallel,
         operator: Arc::new(Operator::default()),
         lease: LeaseTimes::default(),
-    };
-    conduct(settings, terminal, &run, journal).await
+    }
 }
 
 /// Carries out a plan whose lock is held, and says what came of it.

@@ -1,16 +1,15 @@
-use std::sync::Arc;
-
-use super::apply::{conduct, confirm, few, nodes_of, rancher_of, refuse_version, refused};
+use super::apply::{attempt, conduct, confirm, few, holder, nodes_of, rancher_of, refuse_version, refused};
 use super::arguments::ApplyArguments;
+use super::away::leave_out;
 use super::check::look;
 use super::failure::{FAILED, Failure, REFUSED, USAGE};
 use super::plan::lock_to_break;
 use super::settings::Settings;
 use super::terminal::Terminal;
 use crate::event::RunState;
-use crate::execute::{Claim, LeaseTimes, Operator, Run, take_lock, trail};
+use crate::execute::{Claim, take_lock, trail};
+use crate::facts::Facts;
 use crate::facts::probe::KeyReading;
-use crate::facts::{Facts, LockHolder};
 use crate::inventory::Inventory;
 use crate::journal::{ClusterFolder, Journal, JournalError, RecordedRun, find_run, read_runs};
 use crate::plan::{Majority, Plan, StepId, moved_since};
@@ -41,6 +40,10 @@ pub(super) async fn run(
     let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
+    if arguments.options.without_majority {
+        plan.majority = Majority::Waived;
+    }
+    leave_out(&mut plan, &facts, &format!("run {name} does not go on"), terminal)?;
     refuse_moved(&plan, &loaded.inventory, &facts, &state)?;
     if !terminal.is_json() {
         terminal.print(&report::runs::outlook(&state, &plan, terminal.style()));
@@ -48,32 +51,14 @@ pub(super) async fn run(
     if !arguments.yes {
         confirm(terminal, &format!("Go on with run {name}?"))?;
     }
-    let holder = LockHolder {
-        run: name.clone(),
-        owner: settings.owner(),
-        pid: std::process::id(),
-        since: settings.clock.now().to_string(),
-    };
+    let holder = holder(settings, &name);
     plan.deadline = arguments.options.deadline.or(plan.deadline);
-    if arguments.options.without_majority {
-        plan.majority = Majority::Waived;
-    }
     // The lock that the last attempt may have left is this run's own.
     let part = arguments.options.break_lock.as_deref();
     let broken = part.map(|part| lock_to_break(&facts, part)).transpose()?;
     let claim = Claim::Adopts(broken.as_deref());
     take_lock(&gatherer, &facts, &plan, &holder, claim).await.map_err(refused)?;
-    let run = Run {
-        holder,
-        plan,
-        facts,
-        gatherer,
-        rancher,
-        clock: settings.clock,
-        parallel: settings.common.parallel,
-        operator: Arc::new(Operator::default()),
-        lease: LeaseTimes::default(),
-    };
+    let run = attempt(settings, holder, (plan, facts), gatherer, rancher);
     conduct(settings, terminal, &run, journal).await
 }
 
@@ -150,7 +135,7 @@ fn refuse_moved(plan: &Plan, inventory: &Inventory, facts: &Facts, state: &RunSt
     let message = format!(
         "the cluster has moved on since run {} stopped; this was changed by others: {}",
         state.run,
-        few(&moved, facts)
+        few(&moved)
     );
     Err(Failure::message(REFUSED, message).hint(
         "put it back and resume, or make a new plan: it recognises what is done (`certroll check` shows what there is)"

@@ -167,12 +167,22 @@ impl Execution<'_> {
         }
     }
 
-    /// Returns whether every member says that it is healthy, and all name the same members.
+    /// Returns whether every member says that it is healthy, and all name the same members. One that the run has to do without is
+    /// down: the others must be a quorum with one more of them away.
     async fn etcd_is_well(&self, members: &[NodeName]) -> Result<(), String> {
-        let answers = futures::future::join_all(members.iter().map(|member| self.ask_member(member))).await;
-        let lists = answers.into_iter().collect::<Result<Vec<Vec<String>>, String>>()?;
         let expected = self.run.gatherer.inventory().with_role(crate::inventory::Role::Etcd).count();
-        for (list, member) in lists.iter().zip(members) {
+        let (away, there): (Vec<&NodeName>, Vec<&NodeName>) =
+            members.iter().partition(|member| self.why_away(member).is_some());
+        if let Some(first) = away.first()
+            && expected.saturating_sub(away.len() + 1) < expected / 2 + 1
+        {
+            return Err(format!(
+                "etcd on {first} cannot be asked, and without it a restart loses the quorum"
+            ));
+        }
+        let answers = futures::future::join_all(there.iter().map(|member| self.ask_member(member))).await;
+        let lists = answers.into_iter().collect::<Result<Vec<Vec<String>>, String>>()?;
+        for (list, member) in lists.iter().zip(there) {
             if list.len() != expected {
                 return Err(format!(
                     "etcd on {member} names {} members, cluster.yml has {expected}",
@@ -210,10 +220,11 @@ impl Execution<'_> {
         members_of(&output.stdout_text()).map_err(|error| format!("etcd on {member}: {error}"))
     }
 
-    /// Returns whether the API servers of some nodes answer.
+    /// Returns whether the API servers of some nodes answer; what the run has to do without is down already.
     async fn api_servers_answer(&self, nodes: &[NodeName]) -> Result<(), String> {
         let issued = self.issued().await.map_err(|error| error.error)?;
-        let asked = nodes.iter().map(|name| async move {
+        let there = nodes.iter().filter(|node| self.why_away(node).is_none());
+        let asked = there.map(|name| async move {
             let peer = self.peer(name).await.map_err(|error| format!("{name}: {}", error.error))?;
             super::answers_well(&ApiServer::new(&peer.session, &issued.identity))
                 .await

@@ -32,6 +32,15 @@ pub fn moved(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
     keys.iter().filter(|key| !is_told(key)).map(|key| (*key).clone()).collect()
 }
 
+/// Returns what of a plan's basis is not so any more. A node that cannot be looked at now tells nothing: whether the plan may be
+/// carried out without it is another question.
+pub fn moved_from(plan: &Plan, inventory: &Inventory, facts: &Facts) -> Vec<String> {
+    let mut moved = moved(&plan.basis, &basis(inventory, facts));
+    let unseen = || facts.nodes.iter().filter(|node| node.observation().is_none());
+    moved.retain(|key| !unseen().any(|node| of_node(key, &node.name).is_some()));
+    moved
+}
+
 /// Returns what of a plan's basis is not so any more, but for what the plan's own run has changed so far.
 pub fn moved_since(plan: &Plan, inventory: &Inventory, facts: &Facts, trail: &Trail) -> Vec<String> {
     let is_other_node = |key: &String| {
@@ -40,7 +49,7 @@ pub fn moved_since(plan: &Plan, inventory: &Inventory, facts: &Facts, trail: &Tr
                 && !plan.steps().any(|step| step.node.as_ref() == Some(&node.name))
         })
     };
-    let mut moved = moved(&plan.basis, &basis(inventory, facts));
+    let mut moved = moved_from(plan, inventory, facts);
     moved.retain(|key| !is_other_node(key));
     for (node, seen) in facts.seen() {
         moved.retain(|key| {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::event::{Outcome, RunOutcome, RunState, StepState};
 use crate::facts::Facts;
 use crate::inventory::NodeName;
-use crate::plan::{Action, Plan, StageName};
+use crate::plan::{Action, Plan, StageName, away};
 use standing::Standing;
 
 use super::lines::{elapsed, names, outcome_word, printable};
@@ -34,7 +34,7 @@ pub fn summary(state: &RunState, plan: &Plan, facts: &Facts) -> String {
     text.push_str(&ends::text(state, plan, facts));
     text.push_str(&undone::text(plan));
     text.push_str(&backups(state, plan, facts, standing));
-    text.push_str(&next(state, plan));
+    text.push_str(&next(state, plan, facts));
     text
 }
 
@@ -236,7 +236,7 @@ fn changed_something(state: &RunState, plan: &Plan) -> bool {
 }
 
 /// Returns the commands that come next.
-fn next(state: &RunState, plan: &Plan) -> String {
+fn next(state: &RunState, plan: &Plan, facts: &Facts) -> String {
     if let Some(line) = undone::next(state, plan) {
         return format!("\nhint: {}\n", printable(&line));
     }
@@ -258,8 +258,13 @@ fn next(state: &RunState, plan: &Plan) -> String {
             let mut failed: Vec<String> = failures(state).into_iter().map(|row| row.nodes).collect();
             failed.dedup();
             failed.retain(|place| place != CLUSTER);
-            let failed = if failed.is_empty() { "the cause".to_owned() } else { failed.join(" ") };
-            format!("put {} right; then {again}", printable(&failed))
+            let away = away(plan, facts).into_iter().map(|away| away.node.name.as_str());
+            let away: Vec<&str> = away.collect();
+            match (failed.is_empty(), away.is_empty()) {
+                (true, true) => format!("put the cause right; then {again}"),
+                (true, false) => format!("when {} can be reached again, {again}", printable(&away.join(" "))),
+                (false, _) => format!("put {} right; then {again}", printable(&failed.join(" "))),
+            }
         }
         Some(RunOutcome::Cancelled) | None => again,
     };

@@ -1,0 +1,117 @@
+//! Nodes that are away when a run goes on or a saved plan is carried out: workers wait for their turn, the others are needed.
+
+use certroll::sim::{Fault, Layout};
+
+use super::direct::{BRISK, SMALL, TRIO, certificates, restarts, staging_is_gone};
+use super::{Ended, KUBERNETES, Rehearsal, name, of_kind, rehearse};
+
+const APPLY: [&str; 5] = ["apply", "--via", "direct", "--force", "--yes"];
+const RESUME: [&str; 3] = ["apply", "--resume", "--yes"];
+
+/// Leaves a run that stopped at the first worker, which has been put right since.
+async fn stopped_at_the_first_worker(cluster: &str) -> Rehearsal {
+    let lab = Rehearsal::of(cluster, Layout::Healthy, |options| options.pace = BRISK).await;
+    let fault = Fault::CommandFails {
+        pattern: "prepare()".to_owned(),
+        status: 1,
+        stderr: "mv: Input/output error".to_owned(),
+    };
+    lab.fleet.inject(&name("w-1"), fault);
+    lab.certroll(&APPLY).await.expect(1);
+    lab.fleet.mend(&name("w-1"));
+    lab
+}
+
+/// Expects that every node but those of a list has the new certificates, and that these have theirs of before.
+fn all_but(lab: &Rehearsal, old: &str, left: &[&str]) {
+    for node in &lab.inventory.nodes {
+        let serial = &certificates(lab, node.name.as_str())["kube-node"].serial;
+        assert_eq!(*serial == old, left.contains(&node.name.as_str()), "{}", node.name);
+    }
+}
+
+#[test]
+fn a_worker_that_is_away_keeps_no_resume_from_the_rest() {
+    rehearse(async {
+        let lab = stopped_at_the_first_worker(SMALL).await;
+        let old = certificates(&lab, "w-2")["kube-node"].serial.clone();
+        all_but(&lab, &old, &["w-1", "w-2"]);
+        lab.fleet.inject(&name("w-2"), Fault::Unreachable);
+
+        lab.certroll(&RESUME)
+            .await
+            .expect(1)
+            .says("warning: node w-2 cannot be looked at: ")
+            .shows("not run")
+            .shows("the node cannot be looked at: ")
+            .shows("when w-2 can be reached");
+        all_but(&lab, &old, &["w-2"]);
+
+        lab.fleet.mend(&name("w-2"));
+        let before = restarts(&lab).len();
+        lab.certroll(&RESUME).await.expect(0);
+        assert_eq!(restarts(&lab)[before..], ["w-2 kubelet", "w-2 kube-proxy"]);
+        all_but(&lab, &old, &[]);
+        staging_is_gone(&lab);
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+/// Expects a refusal that says what is so: the node cannot be looked at, and nobody has changed anything.
+fn names_the_node(ended: Ended, node: &str) {
+    let ended =
+        ended.expect(4).says("cannot be looked at: ").says(&format!("{node} (")).says("--without-majority");
+    for word in ["changed by others", "moved on", "stale"] {
+        assert!(!ended.stderr.contains(word), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_member_that_is_away_is_named_and_its_rest_can_be_done_without_it() {
+    rehearse(async {
+        let lab = stopped_at_the_first_worker(TRIO).await;
+        let old = certificates(&lab, "w-2")["kube-node"].serial.clone();
+        lab.fleet.inject(&name("cp-3"), Fault::Unreachable);
+        let effects = lab.effects();
+        names_the_node(lab.certroll(&RESUME).await, "cp-3");
+        assert_eq!(lab.effects(), effects, "a refusal changes nothing");
+
+        // Its turn has been: workers need the others alone.
+        let events = lab
+            .certroll(&[&RESUME[..], &["--without-majority", "-o", "json"]].concat())
+            .await
+            .expect(1)
+            .events();
+        assert_eq!(of_kind(&events, "lock_taken")[0]["nodes"], serde_json::json!(["cp-1", "cp-2"]));
+        all_but(&lab, &old, &[]);
+        lab.fleet.mend(&name("cp-3"));
+        lab.certroll(&RESUME).await.expect(0);
+        assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+#[test]
+fn a_saved_plan_is_carried_out_without_a_worker_that_is_away() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Healthy, |options| options.pace = BRISK).await;
+        let old = certificates(&lab, "w-1")["kube-node"].serial.clone();
+        let saved = lab.path("night.plan");
+        let saved = saved.to_str().unwrap();
+        lab.certroll(&["plan", "--via", "direct", "--force", "--save", saved]).await.expect(0);
+        let apply = ["apply", "--plan", saved, "--yes"];
+        lab.fleet.inject(&name("cp-2"), Fault::Unreachable);
+        names_the_node(lab.certroll(&apply).await, "cp-2");
+        lab.is_untouched();
+        assert!(!lab.state().exists(), "a refusal is no run");
+        lab.fleet.mend(&name("cp-2"));
+
+        lab.fleet.inject(&name("w-1"), Fault::Unreachable);
+        lab.certroll(&apply).await.expect(1).says("warning: node w-1 cannot be looked at: ");
+        all_but(&lab, &old, &["w-1"]);
+        lab.fleet.mend(&name("w-1"));
+        lab.certroll(&RESUME).await.expect(0);
+        all_but(&lab, &old, &[]);
+        staging_is_gone(&lab);
+    });
+}
