@@ -170,7 +170,7 @@ impl Execution<'_> {
                 self.check_kept(name, (&certificate, is_own_key), issued)?;
             }
         }
-        for _ in 1..WRITE_ATTEMPTS {
+        for _ in 0..WRITE_ATTEMPTS {
             let found = api.cluster_state().await.map_err(|error| StepError::new(super::chain(&error)))?;
             let Some(mut object) = found else { return Ok(false) };
             of_this_cluster(&object.state, issued, "kube-system/full-cluster-state")?;
@@ -204,7 +204,7 @@ impl Execution<'_> {
             .certificate()
             .map_err(|error| StepError::new(format!("what the run has kept of {name}: {error}")))?;
         self.check_kept(name, (&certificate, old.key_matches()), issued)?;
-        for _ in 1..WRITE_ATTEMPTS {
+        for _ in 0..WRITE_ATTEMPTS {
             let found =
                 api.certificate_secret(name).await.map_err(|error| StepError::new(super::chain(&error)))?;
             let Some(mut secret) = found else { return Ok(false) };

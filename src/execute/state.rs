@@ -138,7 +138,7 @@ impl Execution<'_> {
         issued: &Issued,
     ) -> Result<Object, StepError> {
         let pair = issued.pair(name)?;
-        for _ in 1..WRITE_ATTEMPTS {
+        for _ in 0..WRITE_ATTEMPTS {
             let found =
                 api.certificate_secret(name).await.map_err(|error| StepError::new(super::chain(&error)))?;
             let Some(mut secret) = found else { return Ok(Object::Absent) };

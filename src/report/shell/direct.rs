@@ -53,9 +53,12 @@ impl Runbook<'_> {
     }
 }
 
-/// Returns the lines that switch a node's files and restart what uses them, behind their gate.
+/// Returns the lines that switch a node's files, or put old ones back, and restart what uses them, behind their gate.
 pub(super) fn switch(step: &Step, seen: &Observation) -> Vec<Line> {
-    let Action::Switch { containers, gate, .. } = &step.action else { return Vec::new() };
+    let (Action::Switch { containers, gate, .. } | Action::Restore { containers, gate, .. }) = &step.action
+    else {
+        return Vec::new();
+    };
     let mut lines: Vec<Line> = match gate {
         Gate::Open | Gate::NoQuorum { .. } => Vec::new(),
         Gate::Etcd { members } => {
@@ -88,6 +91,12 @@ pub(super) fn left_undone(action: &Action) -> Vec<Line> {
             format!("{path} has the old certificates: the next `rke up` would put them back.")
         }
         Action::UpdateKubeConfig { path, .. } => format!("{path} has the old kube-admin pair."),
+        Action::RestoreClusterState { .. } => {
+            "what rke keeps in the API (kube-system/full-cluster-state) has the certificates of the run: the next `rke up` would put them back. certroll rollback writes it.".to_owned()
+        }
+        Action::RestoreBastionFile { path, .. } => {
+            format!("{path} is as the run left it; its copy of before lies beside it.")
+        }
         _ => return Vec::new(),
     };
     vec![Line::code(format!("say {}", double_quoted(&format!("   NOT DONE, for want of the keys: {what}"))))]
