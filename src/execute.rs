@@ -36,7 +36,7 @@ use crate::gather::Gatherer;
 use crate::inventory::NodeName;
 use crate::journal::{Journal, JournalError};
 use crate::kube::{ApiServer, Health};
-use crate::pki::{KeyPair, Location};
+use crate::pki::KeyPair;
 use crate::plan::{Plan, Stage, StageName, Step, stage_seconds};
 use crate::rancher;
 use crate::transport::{Backoff, TransportError};
@@ -211,9 +211,7 @@ pub async fn execute(
     let execution = Execution {
         run,
         recorder: &recorder,
-        issuance: Issuance::begin(&run.plan, |name| {
-            earlier.in_use(&run.facts, Location::Ssl, name).is_none()
-        }),
+        issuance: Issuance::begin(&run.plan, |name| !earlier.is_surely_in_use(&run.facts, name)),
         earlier,
         kube_admin: OnceCell::new(),
         rotated_at: OnceCell::new(),

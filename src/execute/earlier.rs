@@ -51,8 +51,24 @@ impl Earlier {
 
     /// Returns the pair of a name that was made and that some node has in a folder: all others get the same one.
     pub(super) fn in_use<'a>(&self, facts: &'a Facts, location: Location, name: &str) -> Option<InUse<'a>> {
-        self.made(name).find_map(|sha256| {
-            facts.seen().find_map(|(node, seen)| {
+        self.places(facts, location, name).next()
+    }
+
+    /// Returns whether a node certainly has a pair of a name that was made; of some keys there is no telling before they are read.
+    pub(super) fn is_surely_in_use(&self, facts: &Facts, name: &str) -> bool {
+        let mut places = self.places(facts, Location::Ssl, name);
+        places.any(|found| found.seen.key_matches(Location::Ssl, name) == Some(true))
+    }
+
+    /// Returns where pairs of a name lie that were made, the latest first.
+    pub(super) fn places<'a>(
+        &self,
+        facts: &'a Facts,
+        location: Location,
+        name: &str,
+    ) -> impl Iterator<Item = InUse<'a>> {
+        self.made(name).flat_map(move |sha256| {
+            facts.seen().filter_map(move |(node, seen)| {
                 let certificate = seen.certificate(location, name).filter(|found| found.sha256 == *sha256)?;
                 // Half of a pair is no pair; of some keys there is no telling whether they match.
                 let has_key = seen.file(location, &key_file_name(location, name)).is_some();

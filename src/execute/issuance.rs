@@ -261,19 +261,39 @@ impl Execution<'_> {
     }
 
     /// Returns the pair that an earlier attempt made and that a node has in use, if there is one.
+    ///
+    /// A node that lost its power between the two halves has the new certificate and the old key: that is no pair, and its switch is
+    /// made again.
     async fn find_again(
         &self,
         wanted: &NewCertificate,
         authority: &Certificate,
     ) -> Result<Option<Pair>, StepError> {
-        let Some(found) = self.earlier.in_use(&self.run.facts, Location::Ssl, &wanted.name) else {
-            return Ok(None);
-        };
-        if wanted.keeps_key() {
-            return Ok(Some(Pair { certificate: found.certificate.clone(), key_pem: None }));
+        for found in self.earlier.places(&self.run.facts, Location::Ssl, &wanted.name) {
+            if wanted.keeps_key() {
+                return Ok(Some(Pair { certificate: found.certificate.clone(), key_pem: None }));
+            }
+            let folder = format!("{}/ssl", found.seen.kubernetes_directory);
+            if found.seen.key_matches(Location::Ssl, &wanted.name) != Some(true)
+                && !self.is_whole(&found, &folder, (&wanted.name, authority)).await?
+            {
+                continue;
+            }
+            return Ok(Some(self.fetch_again(&found, &folder, (&wanted.name, authority)).await?));
         }
-        let folder = format!("{}/ssl", found.seen.kubernetes_directory);
-        Ok(Some(self.fetch_again(&found, &folder, (&wanted.name, authority)).await?))
+        Ok(None)
+    }
+
+    /// Returns whether the halves of a pair on a node belong together.
+    async fn is_whole(
+        &self,
+        found: &InUse<'_>,
+        folder: &str,
+        (name, authority): (&str, &Certificate),
+    ) -> Result<bool, StepError> {
+        let pair = self.fetch_pair(found.node, folder, name).await?;
+        let key = pair.key_pem.as_ref().map(|key| key.as_str()).unwrap_or_default();
+        Ok(Identity::new(&pair.certificate.to_pem(), key, authority).is_ok())
     }
 
     /// Reads a pair back that was seen on a node: it is still the one that was seen, and its halves belong together.

@@ -16,6 +16,7 @@ mod direct_services;
 mod direct_state;
 mod direct_transcript;
 mod faults;
+mod halves;
 mod leaks;
 mod lock;
 mod refusals;
