@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,9 @@ pub struct NewCertificate {
     pub name: String,
     /// Where it comes from.
     pub source: CertificateSource,
+    /// When those end that it takes the place of, by node: a resume sees the new ones there already.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaces: BTreeMap<NodeName, Timestamp>,
 }
 
 /// Where a new certificate and its key come from.

@@ -48,7 +48,7 @@ pub fn text(runs: &[StoredRun], style: Style) -> String {
             procedure(run).map_or_else(Cell::nothing, |procedure| Cell::new(procedure.to_string())),
             Cell::new(outcome(run, *life)).tone(outcome_tone(run, *life)),
             duration(run.started_at, run.last_at).map_or_else(Cell::nothing, |time| Cell::new(took(time))),
-            Cell::new(counts(run)),
+            Cell::new(counts(run, *life)),
             Cell::new(&run.owner),
         ];
         if style.is_verbose() {
@@ -70,7 +70,7 @@ pub fn text_of_one((run, path, life): &StoredRun, style: Style) -> String {
         style.paint(Tone::Strong, &format!("Run {}", shown(&run.run))),
         shown(&run.cluster),
         style.paint(outcome_tone(run, *life), outcome(run, *life)),
-        counts(run)
+        counts(run, *life)
     );
     if let Some(start) = run.started_at {
         let _ = write!(text, "\nstarted {} by {}", moment(start), shown(&run.owner));
@@ -95,7 +95,7 @@ pub fn text_of_one((run, path, life): &StoredRun, style: Style) -> String {
     let mut columns = Columns::headed(&["STAGE", "NODE", "STEP", "TOOK", "OUTCOME", ""]);
     for step in &run.steps {
         if style.detail > Detail::Quiet || !is_well(step) {
-            columns.push(step_cells(step));
+            columns.push(step_cells(step, *life));
         }
     }
     text.push_str(&columns.render(style));
@@ -117,8 +117,8 @@ pub fn text_of_one((run, path, life): &StoredRun, style: Style) -> String {
     text
 }
 
-fn step_cells(step: &StepState) -> Vec<Cell> {
-    let (word, tone, said) = step_outcome(step);
+fn step_cells(step: &StepState, life: Life) -> Vec<Cell> {
+    let (word, tone, said) = step_outcome(step, life);
     vec![
         Cell::new(step.stage.as_str()),
         step.node.as_ref().map_or_else(Cell::nothing, |node| Cell::new(node.as_str()).tone(Tone::Strong)),
@@ -129,14 +129,18 @@ fn step_cells(step: &StepState) -> Vec<Cell> {
     ]
 }
 
-/// Returns how a step ended: a word, its meaning, and what the step said.
-fn step_outcome(step: &StepState) -> (&'static str, Tone, &str) {
+/// Returns how a step ended: a word, its meaning, and what the step said. While a process is at the run, one without an end is at work.
+fn step_outcome(step: &StepState, life: Life) -> (&'static str, Tone, &str) {
     match &step.outcome {
         Some(Outcome::Done { message }) => ("done", Tone::Good, message),
         Some(Outcome::Unneeded { message }) => ("not needed", Tone::Faint, message),
         Some(Outcome::Failed { error, .. }) => ("failed", Tone::Bad, error),
         Some(Outcome::NotRun { reason }) => ("not run", Tone::Warning, reason),
+        None if step.started_at.is_some() && life == Life::Running => {
+            ("at work", Tone::Warning, &step.message)
+        }
         None if step.started_at.is_some() => ("interrupted", Tone::Bad, &step.message),
+        None if life == Life::Running => ("waiting", Tone::Faint, ""),
         None => ("not run", Tone::Warning, "the run ended before its turn"),
     }
 }
@@ -215,11 +219,13 @@ fn outcome_tone(run: &RunState, life: Life) -> Tone {
 }
 
 /// Returns how the steps of a run ended, in words.
-fn counts(run: &RunState) -> String {
+fn counts(run: &RunState, life: Life) -> String {
     let (done, failed, not_run) = run.counts();
     let total = count(i64::try_from(run.steps.len()).unwrap_or(i64::MAX), "step");
     let mut text = format!("{done} of {total} done");
-    for (number, word) in [(failed, "failed"), (run.running(), "without an end"), (not_run, "not run")] {
+    let (open, left) =
+        if life == Life::Running { ("at work", "to come") } else { ("without an end", "not run") };
+    for (number, word) in [(failed, "failed"), (run.running(), open), (not_run, left)] {
         if number > 0 {
             let _ = write!(text, ", {number} {word}");
         }

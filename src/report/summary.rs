@@ -315,6 +315,34 @@ mod tests {
         insta::assert_snapshot!(direct(&direct_run_failing(StageName::State, None)));
     }
 
+    /// A resume sees the run's own certificates on the nodes that were switched before.
+    #[test]
+    fn a_resumed_run_tells_the_ends_of_the_certificates_before_its_first_attempt() {
+        let (events, mut plan) = (direct_done_run(), direct_plan());
+        let state = RunState::of(&events);
+        let facts = direct_facts();
+        let told = summary(&state, &plan, &facts);
+        for certificate in &mut plan.certificates {
+            let seen = facts.seen().filter_map(|(node, seen)| {
+                let found = seen.certificate(crate::pki::Location::Ssl, &certificate.name)?;
+                Some((node.name.clone(), found.not_after))
+            });
+            certificate.replaces = seen.collect();
+        }
+        let none_seen = Facts { nodes: Vec::new(), ..facts.clone() };
+        let resumed = summary(&state, &plan, &none_seen);
+        let ends = |text: &str| -> Vec<String> {
+            let changes = text.lines().filter_map(|line| line.split_once(" -> "));
+            let day = |text: &str| text.split_whitespace().next_back().unwrap_or_default().to_owned();
+            let mut days: Vec<String> = changes.map(|(before, _)| day(before)).collect();
+            days.sort();
+            days.dedup();
+            days
+        };
+        assert_eq!(ends(&told), ends(&resumed), "{resumed}");
+        assert!(ends(&told).iter().any(|day| day.starts_with("20")), "{told}");
+    }
+
     #[test]
     fn a_run_that_was_killed_says_which_steps_have_no_end() {
         let events = failed_run();

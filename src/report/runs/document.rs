@@ -72,7 +72,7 @@ pub fn document(runs: &[StoredRun]) -> RunsDocument<'_> {
 /// Returns one run for scripts: the same document with a single run, which has its `steps`.
 pub fn document_of_one(stored: &StoredRun) -> RunsDocument<'_> {
     let (run, _, life) = stored;
-    let steps = run.steps.iter().map(step_entry).collect();
+    let steps = run.steps.iter().map(|step| step_entry(step, *life)).collect();
     let attempts = run.attempts.iter().map(|attempt| attempt_entry(run, attempt, *life)).collect();
     RunsDocument {
         version: DOCUMENT_VERSION,
@@ -115,8 +115,8 @@ fn attempt_entry<'a>(run: &RunState, attempt: &'a Attempt, life: Life) -> Attemp
     }
 }
 
-fn step_entry(step: &StepState) -> StepEntry<'_> {
-    let (word, _, message) = step_outcome(step);
+fn step_entry(step: &StepState, life: Life) -> StepEntry<'_> {
+    let (word, _, message) = step_outcome(step, life);
     let hint = match &step.outcome {
         Some(Outcome::Failed { hint, .. }) => hint.as_deref(),
         _ => None,

@@ -31,7 +31,11 @@ fn made(certificate: &str, subject: (&str, Option<&str>), sans: &[&str]) -> NewC
         KeySource::Made { algorithm: KeyAlgorithm::Rsa2048 }
     };
     let not_after = time("2036-11-18T19:05:02Z");
-    NewCertificate { name: certificate.to_owned(), source: CertificateSource::Made { leaf, key, not_after } }
+    NewCertificate {
+        name: certificate.to_owned(),
+        source: CertificateSource::Made { leaf, key, not_after },
+        replaces: BTreeMap::new(),
+    }
 }
 
 fn certificates() -> Vec<NewCertificate> {
@@ -47,6 +51,7 @@ fn certificates() -> Vec<NewCertificate> {
                 directory: "/etc/kubernetes/ssl".to_owned(),
                 sha256: Fingerprint::of(b"kube-proxy"),
             },
+            replaces: BTreeMap::new(),
         },
         made("kube-etcd-10-0-0-11", ("kube-etcd", None), &kubernetes),
         made("kube-etcd-10-0-0-12", ("kube-etcd", None), &kubernetes),

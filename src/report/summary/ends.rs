@@ -148,8 +148,7 @@ fn changes<'a>(state: &RunState, plan: &'a Plan, facts: &Facts) -> Vec<Change<'a
                     if !files.iter().any(in_use) {
                         continue;
                     }
-                    let seen = node.and_then(|node| facts.node(node)).and_then(|node| node.observation());
-                    seen.and_then(|seen| seen.certificate(Location::Ssl, name)).map(|found| found.not_after)
+                    node.and_then(|node| old_end(state, certificate, (node, facts)))
                 }
                 Action::UpdateKubeConfig { .. } if name == KUBE_ADMIN => None,
                 _ => continue,
@@ -158,6 +157,20 @@ fn changes<'a>(state: &RunState, plan: &'a Plan, facts: &Facts) -> Vec<Change<'a
         }
     }
     changes
+}
+
+/// Returns when the certificate ends that a node had before the run. What is seen there may be the run's own by now: earlier attempts
+/// have switched it.
+pub(super) fn old_end(
+    state: &RunState,
+    certificate: &NewCertificate,
+    (node, facts): (&NodeName, &Facts),
+) -> Option<Timestamp> {
+    certificate.replaces.get(node).copied().or_else(|| {
+        let found = facts.node(node)?.observation()?.certificate(Location::Ssl, &certificate.name)?;
+        let is_own = state.issued.iter().any(|issued| issued.sha256 == found.sha256);
+        (!is_own).then_some(found.not_after)
+    })
 }
 
 /// Returns when a new certificate ends.

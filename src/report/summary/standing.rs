@@ -6,7 +6,6 @@ use super::{is_well, names, printable};
 use crate::event::{RunOutcome, RunState, StepState};
 use crate::facts::Facts;
 use crate::inventory::NodeName;
-use crate::pki::Location;
 use crate::plan::{Action, Plan, StageName, Step};
 
 /// How far a run came that switches files itself.
@@ -130,7 +129,7 @@ fn between(state: &RunState, plan: &Plan, facts: &Facts) -> Vec<String> {
         lines.push(format!("  began, see above {}", names(unknown)));
     }
     if !waiting.is_empty() {
-        let until = first_end(plan, &waiting, facts).map(|end| {
+        let until = first_end(state, plan, (&waiting, facts)).map(|end| {
             let day = end.strftime("%F");
             if state.last_at.is_some_and(|last| end <= last) {
                 format!(": the first of their old certificates ended on {day}")
@@ -168,17 +167,19 @@ fn nodes<'a>(steps: impl Iterator<Item = &'a Step>, wanted: impl Fn(&Step) -> bo
 }
 
 /// Returns when the first of the certificates ends that some nodes were to exchange.
-fn first_end(plan: &Plan, nodes: &[&NodeName], facts: &Facts) -> Option<Timestamp> {
-    let steps = plan.steps().filter(|step| step.node.as_ref().is_some_and(|node| nodes.contains(&node)));
-    let ends = steps.flat_map(|step| {
-        let seen = step.node.as_ref().and_then(|name| facts.node(name)).and_then(|node| node.observation());
-        let files = match &step.action {
-            Action::Switch { files, .. } => files.as_slice(),
-            _ => &[],
-        };
-        files
-            .iter()
-            .filter_map(move |file| Some(seen?.certificate(Location::Ssl, &file.certificate)?.not_after))
+fn first_end(state: &RunState, plan: &Plan, (nodes, facts): (&[&NodeName], &Facts)) -> Option<Timestamp> {
+    let steps = plan.steps().filter_map(|step| match &step.action {
+        Action::Switch { files, .. } => {
+            Some((step.node.as_ref().filter(|node| nodes.contains(node))?, files))
+        }
+        _ => None,
+    });
+    let ends = steps.flat_map(|(node, files)| {
+        files.iter().filter_map(move |file| {
+            let mut certificates = plan.certificates.iter();
+            let certificate = certificates.find(|certificate| certificate.name == file.certificate)?;
+            super::ends::old_end(state, certificate, (node, facts))
+        })
     });
     ends.min()
 }

@@ -122,3 +122,16 @@ fn one_run_is_shown_step_by_step() {
     assert!(quiet.contains("workers/w-1/1") && !quiet.contains("preflight/w-1/1"), "{quiet}");
     assert!(text_of_one(&interrupted_run(), Style::PLAIN).contains("interrupted"));
 }
+
+#[test]
+fn a_run_that_a_process_is_at_is_at_work_and_not_interrupted() {
+    let (state, path, _) = interrupted_run();
+    let run = (state, path, Life::Running);
+    let shown = text_of_one(&run, Style::PLAIN);
+    assert!(shown.contains("1 at work, 3 to come") && shown.contains("  at work"), "{shown}");
+    assert!(!shown.contains("interrupted") && !shown.contains("not run"), "{shown}");
+    let value = serde_json::to_value(document_of_one(&run)).unwrap();
+    let outcomes = value["runs"][0]["steps"].as_array().unwrap();
+    let outcomes: Vec<_> = outcomes.iter().map(|step| step["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["at_work", "waiting", "waiting", "waiting"]);
+}

@@ -63,7 +63,10 @@ fn new_certificate(draft: &Draft<'_>, direct: &Direct, name: &str) -> Option<New
     let leaf = leaf(name, draft.inventory)?;
     let authority = authority(draft, leaf.authority)?;
     let source = good_pair(draft, &leaf, authority).unwrap_or_else(|| made(draft, direct, leaf, authority));
-    Some(NewCertificate { name: name.to_owned(), source })
+    let replaces = draft.facts.seen().filter_map(|(node, seen)| {
+        Some((node.name.clone(), seen.certificate(Location::Ssl, name)?.not_after))
+    });
+    Some(NewCertificate { name: name.to_owned(), source, replaces: replaces.collect() })
 }
 
 /// Returns the certificate of a CA as the first node that shows it has it.
