@@ -157,7 +157,7 @@ pub(super) struct PlanOptions {
     /// How long Rancher (default 20m) or the operator (default 60m) may take
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) wait: Option<Duration>,
-    /// How long a component may take until it is healthy again after its restart
+    /// How long a component may take until it is healthy again after its restart; what waits for whole nodes takes up to 2.5 times that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     pub(super) health_timeout: Duration,
     /// Begin no stage that would not end within this time from the start (of a resume: from its own); what is left says so
@@ -282,9 +282,12 @@ pub(super) struct RollbackArguments {
     /// How many workers may be unavailable at a time, instead of upgrade_strategy.max_unavailable_worker
     #[arg(long, value_name = "N|N%", value_parser = max_unavailable)]
     pub(super) max_unavailable: Option<MaxUnavailable>,
-    /// How long a component may take until it is healthy again after its restart
+    /// How long a component may take until it is healthy again after its restart; what waits for whole nodes takes up to 2.5 times that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     pub(super) health_timeout: Duration,
+    /// Begin no stage that would not end within this time from the start; what is left says so
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["list", "keep"])]
+    pub(super) deadline: Option<Duration>,
     /// Take the lock away from this run, which is certainly dead; one whose lease still lasts is respected all the same
     #[arg(long, value_name = "RUN")]
     pub(super) break_lock: Option<String>,

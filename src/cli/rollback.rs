@@ -67,6 +67,7 @@ async fn make(
         },
     };
     let mut plan = rollback(&loaded.inventory, &facts, &policy, &undoing);
+    plan.deadline = arguments.deadline;
     plan.blockers.extend(check(&plan, &facts));
     plan.findings.extend(loaded.findings_for(terminal));
     Ok(planned((policy.break_lock, loaded), facts, gatherer, plan))

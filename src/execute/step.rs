@@ -168,6 +168,10 @@ impl Execution<'_> {
                 self.run_commands(place, None).await?;
                 Ok(Outcome::Done { message: format!("{container} restarted") })
             }
+            Action::ClearStaging { .. } => {
+                self.run_commands(place, None).await?;
+                Ok(Outcome::Done { message: "what was laid aside is gone".to_owned() })
+            }
             Action::Verify { before, timeout } => self.verify(place, before, *timeout).await,
             Action::LayAside { files } => self.lay_aside(place, files).await,
             Action::Switch { retired, containers, gate, timeout, .. } => {

@@ -172,6 +172,11 @@ pub enum Action {
         /// How long it may take.
         timeout: Duration,
     },
+    /// Removes what a run has laid aside on the node and never switched: it holds private keys.
+    ClearStaging {
+        /// The run.
+        run: String,
+    },
     /// Restarts the Rancher agent of the node.
     RestartAgent {
         /// Its container.
@@ -328,6 +333,7 @@ impl Action {
                 std::iter::once(files).chain(containers.iter().map(|container| restart(container))).collect()
             }
             Self::Prove { .. } => vec![switch::clear_staging(directory)],
+            Self::ClearStaging { run } => vec![switch::clear_staging_of(directory, run)],
             Self::Backup => vec![backup(directory)],
             Self::CopyFiles { folder, copies } => vec![copy_files(directory, *folder, copies)],
             Self::BringFiles { folder, copies, .. } => {

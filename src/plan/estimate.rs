@@ -35,7 +35,8 @@ fn step_seconds(action: &Action) -> (u64, u64) {
             .iter()
             .map(|container| restart_seconds(container))
             .fold((1, 3), |(low, high), (least, most)| (low + least, high + most)),
-        Action::UpdateStateFile { .. }
+        Action::ClearStaging { .. }
+        | Action::UpdateStateFile { .. }
         | Action::UpdateKubeConfig { .. }
         | Action::RestoreBastionFile { .. } => (0, 1),
         Action::Prove { .. } => (1, 30),

@@ -4,8 +4,6 @@ mod refusals;
 mod restarts;
 mod rollback;
 
-use std::time::Duration;
-
 use super::action::{Action, CertificateBefore};
 use super::estimate::expected_seconds;
 use super::instructions::instructions;
@@ -21,12 +19,6 @@ use crate::inventory::{Inventory, NodeName, Role};
 use crate::pki::{Certificate, Class, KUBE_CA, Location, expected_names, services_of};
 use findings::{due_finding, what_rke_does_with_bundles};
 pub use rollback::{Objections, RancherFiles, Undoing, UndoneRun, rollback};
-
-/// How long etcd and control plane nodes may take to show and serve what Rancher says it has rotated.
-const CONFIRM_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// How long a node may take until everything on it is well again.
-const VERIFY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Makes a plan: pure, and the same plan whenever the same things are known.
 pub fn plan(inventory: &Inventory, facts: &Facts, policy: &Policy) -> Plan {
@@ -307,8 +299,10 @@ impl<'a> Draft<'a> {
             .into_iter()
             .filter(|(node, _)| !node.is_worker_only())
             .map(|(node, observation)| {
-                let action =
-                    Action::Confirm { before: self.before(node, observation), timeout: CONFIRM_TIMEOUT };
+                let action = Action::Confirm {
+                    before: self.before(node, observation),
+                    timeout: self.policy.confirm_timeout(),
+                };
                 (
                     Some(node.name.clone()),
                     action,
@@ -325,7 +319,7 @@ impl<'a> Draft<'a> {
             .iter()
             .map(|(node, observation)| {
                 let before = if rotates { self.before(node, observation) } else { Vec::new() };
-                let action = Action::Verify { before, timeout: VERIFY_TIMEOUT };
+                let action = Action::Verify { before, timeout: self.policy.verify_timeout() };
                 (Some(node.name.clone()), action, "proves that it worked".to_owned())
             })
             .collect();

@@ -29,7 +29,7 @@ pub struct Policy {
     pub rancher: Option<RancherTarget>,
     /// How long the operator or Rancher may take.
     pub wait: Duration,
-    /// How long a component may take until it answers again after its restart.
+    /// How long a component may take until it answers again after its restart; looks at whole nodes may take longer in proportion.
     pub health_timeout: Duration,
     /// What `--via direct` is told beside the rest; `None` for every other way.
     pub direct: Option<Direct>,
@@ -39,6 +39,20 @@ pub struct Policy {
     pub majority: Majority,
     /// The time of day.
     pub now: Timestamp,
+}
+
+impl Policy {
+    /// Returns how long a node may take until everything on it is well again, and every new pair is taken: nodes are Ready some 15 s
+    /// after their kubelet came back (§0.1), which is more than one component needs.
+    pub(super) fn verify_timeout(&self) -> Duration {
+        self.health_timeout * 3 / 2
+    }
+
+    /// Returns how long etcd and control plane nodes may take to show and serve what somebody else says to have rotated: their components
+    /// are restarted one after the other.
+    pub(super) fn confirm_timeout(&self) -> Duration {
+        self.health_timeout * 5 / 2
+    }
 }
 
 /// Whether a run needs the lock on most controlplane nodes.

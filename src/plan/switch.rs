@@ -133,3 +133,9 @@ fn retire(paths: &[String]) -> String {
 pub(super) fn clear_staging(directory: &str) -> Command {
     Command::new(format!("rm -rf {}/.certroll/*/staged", quote(directory)))
 }
+
+/// Removes what one run has laid aside.
+pub(super) fn clear_staging_of(directory: &str, run: &str) -> Command {
+    let directory = quote(directory);
+    Command::new(format!("rm -rf {directory}/.certroll/{}/staged\n{}", quote(run), settle(&directory)))
+}

@@ -7,7 +7,7 @@ mod work;
 
 use std::time::Duration;
 
-use super::{Draft, PlannedStep, VERIFY_TIMEOUT, backup, due_finding, preflight};
+use super::{Draft, PlannedStep, backup, due_finding, preflight};
 use crate::facts::{NodeFacts, Observation};
 use crate::finding::Finding;
 use crate::inventory::{NodeName, Role};
@@ -17,9 +17,6 @@ use crate::plan::{Action, CertificateBefore, Gate, Half, NewCertificate, Renewal
 use certificates::{due_names, new_certificates, unfinished_runs};
 use work::node_work;
 pub(super) use work::{COMPONENTS, NodeWork};
-
-/// How long the proofs of one node may take: nodes are Ready some 15 s after their kubelet came back (§0.1).
-const PROOF_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// What is decided of a rotation before its stages are laid out.
 struct Decided<'a> {
@@ -230,9 +227,9 @@ impl<'a> Draft<'a> {
             let work = decided.work.iter().find(|work| work.node.name == node.name);
             let before = work.map(|work| before(work)).unwrap_or_default();
             let name = Some(node.name.clone());
-            let verify = Action::Verify { before, timeout: VERIFY_TIMEOUT };
+            let verify = Action::Verify { before, timeout: self.policy.verify_timeout() };
             steps.push((name.clone(), verify, "proves that it worked".to_owned()));
-            let prove = Action::Prove { names: names.clone(), timeout: PROOF_TIMEOUT };
+            let prove = Action::Prove { names: names.clone(), timeout: self.policy.verify_timeout() };
             steps.push((name, prove, "every new pair is shown to those that must take it".to_owned()));
         }
         let title = "certificates, what is served, health, each new pair taken, each node ready";

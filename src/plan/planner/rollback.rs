@@ -10,7 +10,7 @@ mod state;
 use std::collections::BTreeSet;
 
 use super::direct::NodeWork;
-use super::{Draft, VERIFY_TIMEOUT, backup, preflight};
+use super::{Draft, backup, preflight};
 use crate::facts::backup::Backups;
 use crate::facts::{BastionCopy, Facts, NodeFacts, Observation};
 use crate::finding::Finding;
@@ -52,6 +52,12 @@ impl UndoneRun {
         let others = self.plan.steps().filter(|step| step.action == Action::Backup);
         let others = others.filter(|step| self.is_rancher_rotated() && self.began.contains(&step.id));
         own.chain(others.filter_map(|step| step.node.as_ref())).collect()
+    }
+
+    /// Returns whether it has begun to lay files aside on a node.
+    fn has_laid_aside(&self, node: &NodeName) -> bool {
+        let mut steps = self.plan.steps().filter(|step| step.node.as_ref() == Some(node));
+        steps.any(|step| matches!(step.action, Action::LayAside { .. }) && self.began.contains(&step.id))
     }
 
     /// Returns whether somebody else has made certificates in it: what they wrote is theirs.
@@ -265,6 +271,7 @@ impl<'a> Draft<'a> {
         if !seen.is_empty() {
             self.stages.push(backup(&seen));
         }
+        self.add_clearing(undoing, nodes);
         let work: Vec<NodeWork<'a>> = nodes.iter().map(|undo| undo.work.clone()).collect();
         // Files that nothing has loaded need no quorum.
         if work.iter().any(|work| work.changes_etcd() || !work.containers.is_empty()) {
@@ -289,6 +296,40 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Adds the steps that remove the keys which the run has laid aside on nodes that it did not come to; on the others the last look
+    /// does. A later plan would take them for those of a run that goes on.
+    fn add_clearing(&mut self, undoing: &Undoing<'_>, nodes: &[NodeUndo<'a>]) {
+        let run = &undoing.run.name;
+        let is_undone = |name: &NodeName| nodes.iter().any(|undo| undo.work.node.name == *name);
+        let mut steps = Vec::new();
+        let facts = self.facts;
+        for node in &facts.nodes {
+            if !self.is_selected(&node.name) {
+                continue;
+            }
+            match &node.result {
+                Ok(seen) if seen.unfinished_runs.contains(run) && !is_undone(&node.name) => {
+                    let action = Action::ClearStaging { run: run.clone() };
+                    steps.push((Some(node.name.clone()), action, "nothing uses them".to_owned()));
+                }
+                // Where more of the node has to be undone, that is said already.
+                Err(unseen)
+                    if undoing.run.has_laid_aside(&node.name)
+                        && !undoing.run.changed_nodes().contains(&node.name) =>
+                {
+                    self.not_handled.push(NotHandled {
+                        node: node.name.clone(),
+                        reason: format!("{}; keys that the run laid aside may lie there", unseen.error),
+                        hint: format!("certroll rollback {run}"),
+                    });
+                }
+                _ => {}
+            }
+        }
+        let title = "remove what the run has laid aside where it switched nothing";
+        self.add_stage(StageName::Staging, title, usize::MAX, steps);
+    }
+
     fn add_look_at_restored(&mut self, nodes: &[NodeUndo<'a>], outage: Outage) {
         let steps = nodes.iter().map(|undo| {
             let mut containers = undo.work.containers.clone();
@@ -298,7 +339,7 @@ impl<'a> Draft<'a> {
                 wanted: wanted.cloned().collect(),
                 health: outage.health_of(undo, &containers),
                 containers,
-                timeout: VERIFY_TIMEOUT,
+                timeout: self.policy.verify_timeout(),
             };
             (Some(undo.work.node.name.clone()), action, "proves that it worked".to_owned())
         });

@@ -167,6 +167,9 @@ fn entries(step: &Step, style: Style) -> Vec<Entry> {
             entries
         }
         Action::Restart { containers, guard, .. } => vec![restart_entry(containers, guard, &step.reason)],
+        Action::ClearStaging { .. } => {
+            vec![Entry::change("remove the keys that were laid aside".to_owned(), step.reason.clone())]
+        }
         Action::RestartAgent { .. } => {
             vec![Entry::change("restart the Rancher agent".to_owned(), step.reason.clone())]
         }

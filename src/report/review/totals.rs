@@ -47,6 +47,7 @@ impl Totals {
                 | Action::Backup
                 | Action::LayAside { .. }
                 | Action::Prove { .. }
+                | Action::ClearStaging { .. }
                 | Action::RotateByOperator { .. }
                 | Action::Confirm { .. }
                 | Action::Verify { .. }

@@ -80,6 +80,7 @@ impl Runbook<'_> {
             }
             Action::Backup
             | Action::CopyFiles { .. }
+            | Action::ClearStaging { .. }
             | Action::RestartAgent { .. }
             | Action::VerifyRestored { .. } => {
                 lines.extend(step.action.commands(seen).iter().flat_map(run));
@@ -185,7 +186,7 @@ fn label(action: &Action) -> &'static str {
         Action::Restore { .. } => "put files back",
         Action::LayAside { .. } => "look for the new files",
         Action::Switch { .. } => "switch",
-        Action::Prove { .. } => "remove what was laid aside",
+        Action::Prove { .. } | Action::ClearStaging { .. } => "remove what was laid aside",
         Action::UpdateClusterState { .. }
         | Action::UpdateStateFile { .. }
         | Action::UpdateKubeConfig { .. }

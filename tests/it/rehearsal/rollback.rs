@@ -232,3 +232,48 @@ fn a_rollback_that_failed_on_the_way_is_resumed() {
         lab.certroll(&["check"]).await.expect(0);
     });
 }
+
+/// A run that stopped at its first switch has laid keys aside on all nodes; its rollback leaves none of them, wherever it came to.
+#[test]
+fn keys_that_were_laid_aside_go_from_every_node() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = BRISK).await;
+        let old = everything(&lab);
+        let fault = Fault::CommandFails {
+            pattern: "prepare()".to_owned(),
+            status: 1,
+            stderr: "mv: Input/output error".to_owned(),
+        };
+        lab.fleet.inject(&name("cp-1"), fault);
+        lab.certroll(&DIRECT).await.expect(1);
+        lab.fleet.mend(&name("cp-1"));
+        let staged = |node: &str| {
+            let files = lab.fleet.node(&name(node)).unwrap().files();
+            files.iter().filter(|file| file.path.contains("/staged/")).count()
+        };
+        assert_eq!(["w-1", "w-2"].map(staged), [4, 4]);
+        let plan = ["plan", "--via", "direct", "-o", "json"];
+        assert!(lab.certroll(&plan).await.expect(0).stdout.contains("unfinished-run"));
+
+        lab.fleet.inject(&name("w-2"), Fault::Unreachable);
+        lab.certroll(&BACK)
+            .await
+            .expect(1)
+            .shows("remove the keys that were laid aside")
+            .shows("keys that the run laid aside may lie there");
+        lab.fleet.mend(&name("w-2"));
+        assert_eq!(["w-1", "w-2"].map(staged), [0, 4]);
+        let run = newest_undone(&lab).await;
+        lab.certroll(&["rollback", &run, "--yes"]).await.expect(0);
+        staging_is_gone(&lab);
+        assert_eq!(everything(&lab), old);
+        assert!(!lab.certroll(&plan).await.expect(0).stdout.contains("unfinished-run"));
+        lab.certroll(&["rollback", &run, "--yes"]).await.expect(0).says("Nothing to do");
+    });
+}
+
+/// Returns the run that the newest one takes back.
+async fn newest_undone(lab: &Rehearsal) -> String {
+    let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
+    runs["runs"][0]["undoes"].as_str().unwrap().to_owned()
+}
