@@ -5,6 +5,7 @@
 
 mod action;
 mod away;
+mod backup;
 mod basis;
 mod blockers;
 mod certificate;

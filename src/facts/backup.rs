@@ -51,6 +51,8 @@ impl BackupLook<'_> {
 pub struct NodeBackup {
     /// Whether the archive is there.
     pub has_archive: bool,
+    /// Whether ACLs were saved, and can be compared.
+    pub compares_acls: bool,
     /// The files that were saved.
     pub saved: BTreeMap<String, SavedFile>,
     /// The folders that were saved.
@@ -72,7 +74,7 @@ pub struct NodeBackup {
 pub struct SavedFile {
     /// Owner and mode as they were.
     pub attributes: Attributes,
-    /// Whether the same bytes are there now.
+    /// Whether the same bytes are there now, with the same ACL where the node can tell.
     pub is_same: bool,
     /// The certificate, where it is one that is not there now.
     pub certificate: Option<Certificate>,
@@ -153,6 +155,7 @@ impl NodeBackup {
             match frame.kind {
                 "run" => found.runs.extend(run_folder(frame)),
                 "archive" => found.has_archive = true,
+                "acls" => found.compares_acls = true,
                 "index" => found.read_index(frame.text),
                 "disk" => found.present = frame.text.lines().filter_map(present).collect(),
                 "retired" if plain(argument).is_some() => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Retry;
 use super::certificate::{Gate, NewFile};
 use super::restore::{self, Restoration};
-use super::switch;
+use super::{backup, switch};
 use crate::command::{Command, quote, settle};
 use crate::facts::Observation;
 use crate::inventory::NodeName;
@@ -334,7 +334,7 @@ impl Action {
             }
             Self::Prove { .. } => vec![switch::clear_staging(directory)],
             Self::ClearStaging { run } => vec![switch::clear_staging_of(directory, run)],
-            Self::Backup => vec![backup(directory)],
+            Self::Backup => vec![backup::backup(directory)],
             Self::CopyFiles { folder, copies } => vec![copy_files(directory, *folder, copies)],
             Self::BringFiles { folder, copies, .. } => {
                 let destinations: Vec<&str> = copies.iter().map(|copy| copy.destination.as_str()).collect();
@@ -357,50 +357,8 @@ pub fn kube_admin_paths(directory: &str) -> [String; 2] {
     [format!("{directory}/.tmp/kube-admin.pem"), format!("{directory}/.tmp/kube-admin-key.pem")]
 }
 
-/// How long a backup may take.
-const BACKUP_TIMEOUT: Duration = Duration::from_mins(5);
-
 /// docker waits 5 s for a container to stop before it kills it, as rke does (`docker/docker.go` `RestartContainer`).
 const STOP_SECONDS: u32 = 5;
-
-/// Saves the directory and compares file by file: an archive that cannot be read back is no backup. Beside it an index tells owner
-/// and mode of each file in a form that does not depend on the node's tar.
-///
-/// What an earlier try has left half-made goes first, and none of the keys that are unpacked to be compared stays behind. The
-/// archive gets its name when it has reached the disk; one that is there already is kept if it still is what was saved.
-fn backup(directory: &str) -> Command {
-    let directory = quote(directory);
-    Command::new(format!(
-        "set -eu\n\
-         umask 077\n\
-         cd {directory}\n\
-         mkdir -p .certroll\n\
-         chmod 700 .certroll\n\
-         mkdir -p \".certroll/$RUN\"\n\
-         cd \".certroll/$RUN\"\n\
-         trap 'rm -rf verify backup.tar.new' EXIT\n\
-         trap 'exit 1' HUP INT TERM\n\
-         rm -rf verify backup.tar.new\n\
-         if [ ! -e backup.tar ]; then\n  \
-         acls=$(tar --acls --version >/dev/null 2>&1 && echo --acls || true)\n  \
-         tar $acls -C {directory} --exclude=./.certroll -cf backup.tar.new .\n  \
-         mkdir verify\n  \
-         tar -C verify -xpf backup.tar.new\n  \
-         (cd verify && find . -type f) | while IFS= read -r file; do cmp \"verify/$file\" {directory}/\"$file\"; done\n  \
-         (cd verify && find . -type d -exec stat -c 'd %a %u %g %n' {{}} +) >backup.index\n  \
-         (cd verify && find . -type f -exec stat -c 'f %a %u %g %n' {{}} +) >>backup.index\n  \
-         cksum <backup.tar.new >backup.sum\n  \
-         {settle}\n  \
-         mv backup.tar.new backup.tar\n\
-         elif [ -e backup.sum ] && [ \"$(cksum <backup.tar)\" != \"$(cat backup.sum)\" ]; then\n  \
-         echo \"{directory}/.certroll/$RUN/backup.tar is not what was saved: nothing can be put back from it\" >&2\n  \
-         exit 1\n\
-         fi\n\
-         {settle}",
-        settle = settle(".")
-    ))
-    .with_timeout(BACKUP_TIMEOUT)
-}
 
 /// The beginning of every script that adds files: nobody else may read them, and `.tmp` is made where it is missing.
 ///

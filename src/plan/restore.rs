@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::backup::as_saved_acl;
 use super::certificate::Ownership;
 use crate::command::{Command, quote, settle};
 use crate::pki::Fingerprint;
@@ -66,12 +67,14 @@ pub fn not_restored(directory: &str, wanted: &Restoration) -> Command {
         "set -eu\n\
          cd {}\n\
          backup=.certroll/{}/backup.tar\n\
+         {}\
          back() {{\n  \
-         [ -f \"$1\" ] && [ \"$(stat -c '%a %u %g' \"$1\")\" = \"$2\" ] && tar -xOf \"$backup\" \"./$1\" | cmp -s - \"$1\" || echo \"$1\"\n\
+         [ -f \"$1\" ] && [ \"$(stat -c '%a %u %g' \"$1\")\" = \"$2\" ] && tar -xOf \"$backup\" \"./$1\" | cmp -s - \"$1\" && as_acl \"$1\" || echo \"$1\"\n\
          }}\n\
          gone() {{ [ ! -e \"$1\" ] || echo \"$1\"; }}\n",
         quote(directory),
-        quote(&wanted.run)
+        quote(&wanted.run),
+        as_saved_acl(&wanted.run)
     );
     for file in &wanted.files {
         let _ = writeln!(script, "back {} {}", quote(&file.path), file.attributes());
@@ -101,6 +104,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
          cd {}\n\
          backup=.certroll/{}/backup.tar\n\
          out=.certroll/$RUN/restored\n\
+         {}\
          mkdir -p \".certroll/$RUN\"\n\
          clean() {{ rm -rf \"$out\" ssl/*.certroll .tmp/*.certroll{}; }}\n\
          trap clean EXIT\n\
@@ -109,6 +113,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
          mkdir -p \"$out\"\n",
         quote(directory),
         quote(&wanted.run),
+        as_saved_acl(&wanted.run),
         places.iter().fold(String::new(), |mut words, path| {
             let _ = write!(words, " {}", quote(&format!("{path}.certroll")));
             words
@@ -132,6 +137,11 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
     for Saved { path, .. } in &wanted.files {
         let member = quote(&format!("./{path}"));
         let _ = writeln!(script, "tar -xOf \"$backup\" {member} | cmp - {}", quote(path));
+        let _ = writeln!(
+            script,
+            "as_acl {0} || {{ echo {0}': its ACL is not the one that was saved' >&2; exit 1; }}",
+            quote(path)
+        );
     }
     for path in &wanted.emptied {
         let _ = writeln!(script, "[ ! -d {0} ] || rmdir {0} 2>/dev/null || true", quote(path));
@@ -162,7 +172,7 @@ fn extract(files: &[Saved]) -> String {
         "same() { cmp -s \"$1\" \"$2\" && [ \"$(stat -c '%a %u %g' \"$1\")\" = \"$(stat -c '%a %u %g' \"$2\")\" ]; }\n\
          note() { echo \"$(cksum <\"$1\") $2\" >>\".certroll/$RUN/written\"; }\n\
          prepare() {\n  \
-         if [ -f \"$1\" ] && same \"$out/$1\" \"$1\"; then echo \"kept $1\"; return 0; fi\n  \
+         if [ -f \"$1\" ] && same \"$out/$1\" \"$1\" && as_acl \"$1\"; then echo \"kept $1\"; return 0; fi\n  \
          mv \"$out/$1\" \"$1.certroll\"\n  \
          touch \"$1.certroll\"\n  \
          note \"$1.certroll\" \"$1\"\n\

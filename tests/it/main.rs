@@ -1,5 +1,6 @@
 //! The tests of certroll, in one binary.
 
+mod acl;
 mod cli;
 mod direct;
 mod floors;

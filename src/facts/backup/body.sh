@@ -20,6 +20,11 @@ certificates() {
   done
 }
 
+# Whether a file has the ACL that was saved; where that cannot be told, it has.
+as_acl() {
+  [ -z "$acls" ] || grep -qxF -e "$(getfacl -cnps "$1" | tr '\n' ,) ./$1" "$acls"
+}
+
 if ! cd "$D"; then
   frame end
   exit 0
@@ -43,6 +48,12 @@ if [ -n "$U" ] && [ -f "$backup" ]; then
     frame written
     cat ".certroll/$U/written"
   fi
+  acls=.certroll/$U/backup.acls
+  if [ -f "$acls" ] && getfacl --version >/dev/null 2>&1; then
+    frame acls
+  else
+    acls=
+  fi
   if [ -f ".certroll/$U/backup.index" ]; then
     frame index
     cat ".certroll/$U/backup.index"
@@ -50,7 +61,7 @@ if [ -n "$U" ] && [ -f "$backup" ]; then
       path=${line#f * * * ./}
       [ "$path" != "$line" ] && plain "$path" || continue
       # To compare is cheap where the sizes differ, and never prints what a file holds.
-      if [ -f "$path" ] && [ ! -L "$path" ] && tar -xOf "$backup" "./$path" 2>/dev/null | cmp -s - "$path"; then
+      if [ -f "$path" ] && [ ! -L "$path" ] && tar -xOf "$backup" "./$path" 2>/dev/null | cmp -s - "$path" && as_acl "$path"; then
         frame same "$path"
         continue
       fi

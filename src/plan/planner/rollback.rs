@@ -260,6 +260,7 @@ impl<'a> Draft<'a> {
     /// Lays the stages out.
     fn lay_out_rollback(&mut self, undoing: &Undoing<'_>, nodes: &[NodeUndo<'a>]) {
         self.name_what_stays(undoing, nodes);
+        self.name_acls_that_cannot_be_told(undoing, nodes);
         let seen: Vec<(&'a NodeFacts, &'a Observation)> =
             nodes.iter().map(|undo| (undo.work.node, undo.work.seen)).collect();
         let outage = self.outage(undoing, nodes);
@@ -346,6 +347,23 @@ impl<'a> Draft<'a> {
         let steps = steps.collect();
         let title = "files as they were saved, each served as it lies on disk, components healthy";
         self.add_stage(StageName::Verify, title, usize::MAX, steps);
+    }
+
+    /// Says where ACLs come back with the archive, and nobody can tell whether they have.
+    fn name_acls_that_cannot_be_told(&mut self, undoing: &Undoing<'_>, nodes: &[NodeUndo<'_>]) {
+        let cannot = |name: &&NodeName| {
+            let backup = undoing.backups.get(name).and_then(|found| found.as_ref().ok());
+            backup.is_some_and(|backup| backup.has_archive && !backup.compares_acls)
+        };
+        let names = nodes.iter().map(|undo| &undo.work.node.name).filter(cannot);
+        let names: Vec<&str> = names.map(NodeName::as_str).collect();
+        if !names.is_empty() {
+            let message = format!(
+                "ACLs are not compared on {}, which had no `getfacl` at the backup or has none now: the archive brings them back where the node's tar can",
+                names.join(", ")
+            );
+            self.findings.push(Finding::info("acls-not-compared", message));
+        }
     }
 
     /// Says what the rollback does not undo.
