@@ -44,9 +44,12 @@ fail() {
 # Seconds with one digit since a point in time that was taken from EPOCHREALTIME.
 seconds_since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
 
+# A machine that is busy, or whose disk is, takes longer than the time in which something is expected: limits only end what hangs.
+patience=3
+
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds.
 wait_for() {
-  local deadline=$((SECONDS + $1)) what=$2
+  local deadline=$((SECONDS + patience * $1)) what=$2
   shift 2
   until "$@" >/dev/null 2>&1; do
     if ((SECONDS >= deadline)); then

@@ -104,9 +104,16 @@ power_off() {
 # A zombie has ended too: whoever inherited it may be slow to look.
 has_ended() { [[ ! -e /proc/$1 || $(sed 's/.*) //' "/proc/$1/stat") == Z* ]]; }
 
+# What the hosts write stays in memory: a disk that is slow for a minute is none of the faults that are tried here. Docker wants
+# a real file system (overlay2 lies on no tmpfs), so it gets one in a file; where there are no loop devices, the machine's own.
 make_files() {
-  mkdir -p "$state/files"
+  mkdir -p "$state/files" "$state/docker"
   mountpoint -q "$state/files" || mount -t tmpfs -o mode=755 certroll-real "$state/files"
+  local disk=$state/files/docker.ext4
+  truncate -s 8G "$disk"
+  mkfs.ext4 -q -m 0 -O ^has_journal "$disk" && mount -o loop "$disk" "$state/docker" && return
+  rm -f "$disk"
+  say "docker's files lie on this machine's disk: no loop device can be mounted"
 }
 
 make_keys() {
@@ -157,6 +164,7 @@ remove_hosts() {
     ! ip netns list | grep -qw "$(namespace_of "$host")" || ip netns delete "$(namespace_of "$host")"
   done
   ! ip link show "$bridge" >/dev/null 2>&1 || ip link delete "$bridge"
+  ! mountpoint -q "$state/docker" || umount "$state/docker" || umount -l "$state/docker"
   ! mountpoint -q "$state/files" || umount "$state/files" || umount -l "$state/files"
   find /sys/fs/cgroup -depth -type d -path '*/certroll-real*' -exec rmdir {} + 2>/dev/null || true
   rm -rf "${state:?}"/{files,docker,images,ssh,pki,work,layout,validity,cluster.rkestate} "$state"/n?.log

@@ -3,7 +3,7 @@
 
 packages=(
   docker.io openssh-server openssh-client openssl iproute2 etcd-server etcd-client iptables
-  busybox-static sudo jq acl curl python3 libcap2-bin
+  busybox-static sudo jq acl curl python3 libcap2-bin e2fsprogs
 )
 
 # A package's own start script must not start a daemon on this machine.

@@ -48,7 +48,7 @@ become_certroll() {
   shift
   exec env --unset=SSH_AUTH_SOCK --unset=RKE_CONFIG --unset=RANCHER_URL --unset=RANCHER_TOKEN --default-signal=INT \
     HOME="$work" "$CERTROLL_BIN" "$command" --config cluster.yml --known-hosts "${known_hosts:-$state/ssh/known_hosts}" \
-    --state-dir "$work/state" --progress none --color never "$@"
+    --state-dir "$work/state" --command-timeout 180s --progress none --color never "$@"
 }
 
 # expect_status STATUS COMMAND...
@@ -107,7 +107,7 @@ in_background() {
 
 # wait_for_event NAME KIND SECONDS: until that run has said so; fails at once where the run has ended before.
 wait_for_event() {
-  local deadline=$((SECONDS + $3))
+  local deadline=$((SECONDS + patience * $3))
   until grep -q "\"kind\": *\"$2\"" "$1.events"; do
     if ((SECONDS >= deadline)) || ! kill -0 "$background" 2>/dev/null; then
       tail -n 20 "$1.events" "$1.log" >&2
@@ -119,7 +119,7 @@ wait_for_event() {
 
 # wait_for_line NAME REGEX SECONDS: until an event of that run matches; fails at once where the run has ended before.
 wait_for_line() {
-  local deadline=$((SECONDS + $3))
+  local deadline=$((SECONDS + patience * $3))
   until grep -q -- "$2" "$1.events"; do
     if ((SECONDS >= deadline)) || ! kill -0 "$background" 2>/dev/null; then
       tail -n 20 "$1.events" "$1.log" >&2
