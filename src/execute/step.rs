@@ -12,7 +12,8 @@ use crate::event::{EventKind, Outcome};
 use crate::facts::Observation;
 use crate::inventory::{Node, NodeName};
 use crate::plan::{
-    Action, RUN_VARIABLE, StageName, Step, is_control_plane_or_etcd, moved_on_node, node_blockers,
+    Action, RUN_VARIABLE, StageName, Step, clock_blocker, is_control_plane_or_etcd, moved_on_node,
+    node_blockers,
 };
 use crate::transport::Session;
 use tokio::time::Instant;
@@ -218,9 +219,10 @@ impl Execution<'_> {
     /// Looks at the node again: what the plan was made from must still be so.
     async fn preflight(&self, place: &Place<'_>) -> Result<Outcome, StepError> {
         let observation = self.observe(place).await?;
-        if let Some(blocker) =
-            node_blockers(&observation, self.run.plan.procedure, self.run.clock.now()).into_iter().next()
-        {
+        let (plan, now) = (&self.run.plan, self.run.clock.now());
+        let mut blockers = node_blockers(&observation, plan.procedure, now);
+        blockers.extend(clock_blocker(plan, &observation, now));
+        if let Some(blocker) = blockers.into_iter().next() {
             return Err(StepError { hint: blocker.hint, ..StepError::new(blocker.message) });
         }
         let trail = self.earlier.trail(&self.run.plan);

@@ -1,10 +1,10 @@
 use jiff::{SignedDuration, Timestamp};
 
-use super::Procedure;
 use super::policy::{Policy, RancherTarget};
+use super::{Action, CertificateSource, NewCertificate, Plan, Procedure};
 use crate::facts::{Content, File, Lease, Observation};
 use crate::finding::Finding;
-use crate::pki::{Certificate, Class, Location};
+use crate::pki::{Certificate, Class, KUBE_CA, Location};
 
 /// Returns the finding about a lock that another run holds, unless it may be broken: by name, and only when its lease has ended.
 pub(super) fn of_lock(observation: &Observation, policy: &Policy) -> Option<Finding> {
@@ -196,6 +196,58 @@ pub(super) fn of_clock(
         clock.strftime("%F %T"),
         certificate.not_before.strftime("%F %T"),
         certificate.not_after.strftime("%F %T")
+    );
+    Some(Finding::error(CLOCK_OUTSIDE, message).hint("set the node's clock (NTP), then plan again"))
+}
+
+/// Returns the finding about a node whose clock takes what a plan leaves in use for expired or not yet valid, or what it makes.
+pub fn of_clock_in(plan: &Plan, observation: &Observation, now: Timestamp) -> Option<Finding> {
+    // What comes back is judged by the rollback's planner.
+    if plan.procedure == Procedure::Rollback {
+        return None;
+    }
+    let confirmed = plan.steps().filter_map(|step| match &step.action {
+        Action::Confirm { before, .. } => Some(before),
+        _ => None,
+    });
+    let by_others: Vec<&str> = confirmed.flatten().map(|before| before.name.as_str()).collect();
+    let is_renewed = |name: &str| {
+        by_others.contains(&name) || plan.certificates.iter().any(|certificate| certificate.name == name)
+    };
+    let stays = |name: &str| !is_renewed(name);
+    let in_use = of_clock(observation, now, |file| {
+        file.class() == Class::Leaf && file.certificate_name().is_some_and(stays)
+    });
+    in_use.or_else(|| {
+        let begin = observation.certificate(Location::Ssl, KUBE_CA)?.not_before;
+        of_new(observation, now, (begin, first_end(&plan.certificates)?))
+    })
+}
+
+/// Returns when the first of the certificates ends that a run makes.
+pub(super) fn first_end(certificates: &[NewCertificate]) -> Option<Timestamp> {
+    let ends = certificates.iter().filter_map(|certificate| match &certificate.source {
+        CertificateSource::Made { not_after, .. } => Some(*not_after),
+        CertificateSource::Node { .. } => None,
+    });
+    ends.min()
+}
+
+/// Returns the finding about a node that would refuse new certificates: its clock lies outside the time for which they are made.
+pub(super) fn of_new(
+    observation: &Observation,
+    now: Timestamp,
+    (begin, end): (Timestamp, Timestamp),
+) -> Option<Finding> {
+    let clock = now.saturating_add(SignedDuration::from_secs(observation.clock_skew_seconds)).unwrap_or(now);
+    if (begin..end).contains(&clock) {
+        return None;
+    }
+    let message = format!(
+        "the clock says {}, new certificates are valid from {} to {}",
+        clock.strftime("%F %T"),
+        begin.strftime("%F"),
+        end.strftime("%F")
     );
     Some(Finding::error(CLOCK_OUTSIDE, message).hint("set the node's clock (NTP), then plan again"))
 }

@@ -14,7 +14,7 @@ use certroll::inventory::{MaxUnavailable, Role};
 use certroll::pki::Service;
 use certroll::plan::{
     HEALTH_TIMEOUT, Majority, Plan, Policy, Procedure, RancherTarget, RancherWork, Renewal, Via,
-    node_blockers, plan,
+    clock_blocker, node_blockers, plan,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -216,6 +216,22 @@ fn a_clock_that_takes_what_stays_for_expired_forbids_and_one_that_is_off_warns()
         told.len() == 1 && told[0].starts_with("clock-outside-validity n4: the clock says 2028-"),
         "{told:#?}"
     );
+}
+
+/// The clock may go wrong between the plan and its preflight step, which judges what the plan leaves in use.
+#[test]
+fn the_preflight_step_judges_the_clock_by_what_stays() {
+    let golden = Golden::read(LEGACY);
+    let mut facts = golden.facts();
+    let now = facts.observed_at;
+    let restart = plan(&golden.inventory, &facts, &policy(&golden, Procedure::Restart, Via::Manual));
+    let rotate = Policy { renewal: Renewal::All, ..policy(&golden, Procedure::Rotate, Via::Manual) };
+    let rotate = plan(&golden.inventory, &facts, &rotate);
+    let seen = change(&mut facts, 0);
+    assert_eq!(clock_blocker(&restart, seen, now), None);
+    seen.clock_skew_seconds = 2 * 365 * 86_400;
+    assert_eq!(clock_blocker(&restart, seen, now).unwrap().code, "clock-outside-validity");
+    assert_eq!(clock_blocker(&rotate, seen, now), None, "none of them stays");
 }
 
 /// Says how the etcd members of some nodes are.

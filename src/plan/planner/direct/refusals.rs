@@ -1,7 +1,5 @@
 //! What forbids a rotation with the cluster's own CA, and what its reviewer should know.
 
-use jiff::SignedDuration;
-
 use super::certificates::{authority, present};
 use super::{Decided, Draft};
 use crate::facts::{CertificateStatus, Content, Observation, certificate_status, key_file_name};
@@ -10,7 +8,7 @@ use crate::inventory::Role;
 use crate::pki::{
     Authority, Certificate, Class, KUBE_CA, KeyKind, Location, PublicPrefix, Service, leaf, san_drift,
 };
-use crate::plan::blockers::CLOCK_OUTSIDE;
+use crate::plan::blockers::{CLOCK_OUTSIDE, first_end, of_new};
 use crate::plan::policy::{AfterDirect, CustomCertificates};
 use crate::plan::{CaKey, CertificateSource, KeySource};
 
@@ -196,12 +194,8 @@ impl<'a> Draft<'a> {
 
     /// A node whose clock lies outside a new certificate's validity would refuse it.
     fn refuse_clocks(&mut self, decided: &Decided<'a>) {
-        let ends = decided.certificates.iter().filter_map(|certificate| match &certificate.source {
-            CertificateSource::Made { not_after, .. } => Some(*not_after),
-            CertificateSource::Node { .. } => None,
-        });
         let (Some(begin), Some(end)) =
-            (self.facts.kube_ca().map(|authority| authority.not_before), ends.min())
+            (self.facts.kube_ca().map(|authority| authority.not_before), first_end(&decided.certificates))
         else {
             return;
         };
@@ -212,21 +206,8 @@ impl<'a> Draft<'a> {
             if self.blockers.iter().any(is_told) {
                 continue;
             }
-            let skew = SignedDuration::from_secs(seen.clock_skew_seconds);
-            let clock = self.facts.observed_at.saturating_add(skew).unwrap_or(self.facts.observed_at);
-            if clock < begin || clock >= end {
-                let message = format!(
-                    "the clock says {}, new certificates are valid from {} to {}",
-                    clock.strftime("%F %T"),
-                    begin.strftime("%F"),
-                    end.strftime("%F")
-                );
-                self.blockers.push(
-                    Finding::error(CLOCK_OUTSIDE, message)
-                        .on(&node.name)
-                        .hint("set the node's clock (NTP), then plan again"),
-                );
-            }
+            let found = of_new(seen, self.facts.observed_at, (begin, end));
+            self.blockers.extend(found.map(|finding| finding.on(&node.name)));
         }
     }
 
