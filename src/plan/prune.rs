@@ -62,7 +62,12 @@ pub fn prune(backups: &Backups, keep: usize, unfinished: &BTreeSet<String>) -> V
 pub fn prune_command(directory: &str, runs: &[&str]) -> Command {
     let folders = runs.iter().filter(|run| is_run(run)).map(|run| quote(run));
     let folders: Vec<String> = folders.collect();
-    Command::new(format!("set -eu\ncd {}/.certroll\nrm -rf -- {}\n{}", quote(directory), folders.join(" "), settle(".")))
+    Command::new(format!(
+        "set -eu\ncd {}/.certroll\nrm -rf -- {}\n{}",
+        quote(directory),
+        folders.join(" "),
+        settle(".")
+    ))
 }
 
 /// Returns whether a name is that of a run: `20261121-190502-7f3a`.

@@ -39,8 +39,7 @@ fn look_beside_docker(files: &[(&str, &[u8])], keys: KeyReading, docker: &str) -
     let probe = Probe { node, prefix_path: prefix, keys, become_root: BecomeRoot::Root, marker: MARKER };
     let script = probe.script().replace(" T=12\n", " T=1\n");
     let path = format!("{prefix}:/usr/bin:/bin");
-    let output =
-        Command::new("/bin/sh").arg("-c").arg(script).env("PATH", path).output().unwrap().stdout;
+    let output = Command::new("/bin/sh").arg("-c").arg(script).env("PATH", path).output().unwrap().stdout;
     let observation = read(&String::from_utf8_lossy(&output), MARKER, jiff::Timestamp::UNIX_EPOCH).unwrap();
     (observation, output)
 }
