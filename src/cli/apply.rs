@@ -17,7 +17,7 @@ use crate::facts::{Facts, LockHolder};
 use crate::gather::Gatherer;
 use crate::inventory::{Inventory, Node};
 use crate::journal::{ClusterFolder, Journal, load_plan};
-use crate::plan::{Action, Majority, PLAN_VERSION, Plan, check, moved_from, without_away};
+use crate::plan::{Action, PLAN_VERSION, Plan, check, moved_from, without_away};
 use crate::report;
 use crate::report::AnswerBy;
 use crate::report::progress::Bars;
@@ -103,10 +103,8 @@ async fn load(
             .hint("make the plan anew; `certroll check` shows what there is now".to_owned()));
     }
     plan.deadline = arguments.options.deadline.or(plan.deadline);
-    if arguments.options.without_majority {
-        plan.majority = Majority::Waived;
-    }
-    leave_out(&mut plan, &facts, &format!("the plan `{}` is not carried out", path.display()), terminal)?;
+    let what = format!("the plan `{}` is not carried out", path.display());
+    leave_out(&mut plan, &facts, (&what, arguments.options.majority()), terminal)?;
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
     plan.blockers.extend(check(&without_away(&plan, &facts), &facts));
     let part = arguments.options.break_lock.as_deref();

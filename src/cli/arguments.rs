@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 
 use crate::inventory::MaxUnavailable;
 use crate::pki::Service;
+use crate::plan::Majority;
 use crate::transport::Jump;
 
 /// Renew the certificates of RKE Kubernetes clusters over SSH
@@ -171,6 +172,13 @@ pub(super) struct PlanOptions {
     pub(super) without_majority: bool,
     #[command(flatten)]
     pub(super) direct: DirectOptions,
+}
+
+impl PlanOptions {
+    /// Returns whether most of the control plane must be there.
+    pub(super) fn majority(&self) -> Majority {
+        if self.without_majority { Majority::Waived } else { Majority::Needed }
+    }
 }
 
 /// How long certificates that certroll makes are valid, in days: as long as RKE's.

@@ -4,20 +4,24 @@ use super::failure::{Failure, REFUSED};
 use super::terminal::Terminal;
 use crate::facts::Facts;
 use crate::inventory::Role;
-use crate::plan::{Away, Plan, away};
+use crate::plan::{Away, Majority, Plan, away};
 use crate::report::escape::shown;
 
-/// Refuses to go on without nodes of etcd and the control plane, and says what is left out; `what` says what it is that does not go on.
+/// Refuses to go on without nodes of etcd and the control plane, unless the operator waives them now, and says what is left out; `what`
+/// says what it is that does not go on.
 ///
 /// The lock is taken on all nodes of the control plane that are there now.
 pub(super) fn leave_out(
     plan: &mut Plan,
     facts: &Facts,
-    what: &str,
+    (what, majority): (&str, Majority),
     terminal: &Terminal,
 ) -> Result<(), Failure> {
+    if majority == Majority::Waived {
+        plan.majority = majority;
+    }
     let away = away(plan, facts);
-    let needed: Vec<&Away<'_>> = away.iter().filter(|away| away.forbids(plan)).collect();
+    let needed: Vec<&Away<'_>> = away.iter().filter(|away| away.forbids(plan, majority)).collect();
     if !needed.is_empty() {
         let nodes: Vec<String> = needed.iter().map(|away| in_words(away)).collect();
         let message = format!(

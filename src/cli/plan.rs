@@ -19,8 +19,8 @@ use crate::gather::Gatherer;
 use crate::inventory::{MaxUnavailable, Node, Role};
 use crate::journal::{run_name, save_plan};
 use crate::plan::{
-    AfterDirect, CustomCertificates, Direct, HEALTH_TIMEOUT, KubeletServing, Majority, Plan, Policy,
-    Procedure, RancherTarget, Renewal, Via, check, plan,
+    AfterDirect, CustomCertificates, Direct, HEALTH_TIMEOUT, KubeletServing, Plan, Policy, Procedure,
+    RancherTarget, Renewal, Via, check, plan,
 };
 use crate::report::{self, review::Review};
 use crate::workstation::bastion_files;
@@ -316,7 +316,7 @@ fn policy(
         health_timeout: options.health_timeout,
         direct: None,
         break_lock: None,
-        majority: if options.without_majority { Majority::Waived } else { Majority::Needed },
+        majority: options.majority(),
         now: settings.clock.now(),
     }
 }

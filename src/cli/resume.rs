@@ -12,7 +12,7 @@ use crate::facts::Facts;
 use crate::facts::probe::KeyReading;
 use crate::inventory::Inventory;
 use crate::journal::{ClusterFolder, Journal, JournalError, RecordedRun, find_run, read_runs};
-use crate::plan::{Majority, Plan, StepId, moved_since};
+use crate::plan::{Plan, StepId, moved_since};
 use crate::report;
 
 /// Goes on with a run that stopped: its plan once more, from a fresh look at the nodes.
@@ -40,10 +40,8 @@ pub(super) async fn run(
     let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
-    if arguments.options.without_majority {
-        plan.majority = Majority::Waived;
-    }
-    leave_out(&mut plan, &facts, &format!("run {name} does not go on"), terminal)?;
+    let what = format!("run {name} does not go on");
+    leave_out(&mut plan, &facts, (&what, arguments.options.majority()), terminal)?;
     refuse_moved(&plan, &loaded.inventory, &facts, &state)?;
     if !terminal.is_json() {
         terminal.print(&report::runs::outlook(&state, &plan, terminal.style()));

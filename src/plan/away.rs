@@ -14,9 +14,10 @@ pub struct Away<'a> {
 
 impl Away<'_> {
     /// Returns whether a plan cannot be carried out without the node. A worker follows later; a node of etcd or the control plane
-    /// may be at work all the same, unless it is known to be down. Restarts are made node by node: they need the lock alone.
-    pub fn forbids(&self, plan: &Plan) -> bool {
-        plan.majority == Majority::Needed
+    /// may be at work all the same, unless the operator knows by now that it is down: that others were when the plan was made says nothing of
+    /// this one. Restarts are made node by node: they need the lock alone.
+    pub fn forbids(&self, plan: &Plan, majority: Majority) -> bool {
+        majority == Majority::Needed
             && plan.procedure != Procedure::Restart
             && is_control_plane_or_etcd(&self.node.roles)
     }
