@@ -140,8 +140,8 @@ const SHOW: &str =
 
 /// The file is written aside and linked into place: of two runs exactly one makes it, and it is never half written.
 ///
-/// A lock is taken over under `lock.claim`, which exists only while this script runs: of two runs that break the same lock one finds
-/// the other's in its place.
+/// A lock is taken over under `lock.claim`, which is there only while this script runs: of two runs that break the same lock one finds
+/// the other's in its place. One that is older than a lease was left by a node that lost its power.
 fn take_script(directory: &str, holder: &LockHolder, claim: Claim<'_>) -> String {
     let text = quote(&document(holder));
     let own = quote(&format!("lock.{}.{}", holder.run, holder.pid));
@@ -172,13 +172,11 @@ fn takeover(own: &str, holder: &LockHolder, claim: Claim<'_>) -> String {
         Claim::Adopts(broken) => (Some(holder.run.as_str()), broken.filter(|run| *run != holder.run)),
     };
     let lease = LEASE.as_secs();
-    // Without a time the age is none, and the lease lasts.
-    let stale = format!(
-        "now=$(date +%s) && renewed=$(stat -L -c %Y lock) && age=$((now - renewed)) && \
-         {{ [ \"$age\" -gt {lease} ] || [ \"$age\" -lt -{lease} ]; }}"
-    );
-    let arms = [(adopted, "true"), (broken, stale.as_str())].into_iter().filter_map(|(run, condition)| {
-        let pattern = quote(&format!("\"run\":\"{}\"", run?));
+    let pattern = |run: &str| quote(&format!("\"run\":\"{run}\""));
+    // A claim outlives its script where its node lost its power just then. Of this very run it is dead, as its lock is.
+    let dead = adopted.map(|run| format!("*{}*) rm -f lock.claim ;;\n  ", pattern(run))).unwrap_or_default();
+    let arms = [(adopted, "true"), (broken, "ended lock")].into_iter().filter_map(|(run, condition)| {
+        let pattern = pattern(run?);
         Some(format!(
             "*{pattern}*)\n  \
              if {condition} && mv -f {own} lock; then rm -f lock.claim; {}; exit 0; fi\n  \
@@ -187,10 +185,22 @@ fn takeover(own: &str, holder: &LockHolder, claim: Claim<'_>) -> String {
         ))
     });
     format!(
-        "if ! ln {own} lock.claim 2>/dev/null; then\n  \
-         rm -f {own}\n  \
-         echo \"another run is taking this lock over; if none is, remove $(pwd)/lock.claim\" >&2\n  \
-         exit 1\n\
+        // Without a time the age is none, and the lease lasts.
+        "ended() {{\n  \
+         now=$(date +%s) && renewed=$(stat -L -c %Y \"$1\") && age=$((now - renewed)) && \
+         {{ [ \"$age\" -gt {lease} ] || [ \"$age\" -lt -{lease} ]; }}\n\
+         }}\n\
+         claimed() {{ ln {own} lock.claim 2>/dev/null; }}\n\
+         if ! claimed; then\n  \
+         case $(cat lock.claim) in\n  \
+         {dead}\
+         *) if ended lock.claim; then rm -f lock.claim; fi ;;\n  \
+         esac\n  \
+         if ! claimed; then\n    \
+         rm -f {own}\n    \
+         echo \"another run is taking this lock over; if none is, remove $(pwd)/lock.claim\" >&2\n    \
+         exit 1\n  \
+         fi\n\
          fi\n\
          case $(cat lock) in\n\
          {}\
