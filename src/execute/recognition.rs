@@ -124,6 +124,23 @@ impl Execution<'_> {
         Ok(restarted)
     }
 
+    /// Returns whether a member of a quorum that was lost is well on what an earlier try put into place of its files: it reads them
+    /// at each handshake, and the quorum may hang on it by now.
+    pub(super) async fn lives_on_new_files(
+        &self,
+        place: &Place<'_>,
+        change: &Change<'_>,
+    ) -> Result<bool, StepError> {
+        if !matches!(change.gate, Gate::NoQuorum { .. }) || !self.has_begun_before(place.turn) {
+            return Ok(false);
+        }
+        let seen = self.look_again(place).await?;
+        let own = format!("kube-etcd-{}", place.node.file_name_address());
+        let is_new =
+            seen.certificate(Location::Ssl, &own).is_some_and(|found| self.is_made_by_run(&found.sha256));
+        Ok(is_new && is_healthy(&seen, "etcd"))
+    }
+
     /// Waits for a component that started onto its present files until it is well; one that had its time already gets none.
     pub(super) async fn settles(
         &self,

@@ -86,11 +86,17 @@ impl Execution<'_> {
                 },
             });
         }
-        self.wait_for_gate(place, change, place.planned).await?;
+        // What is well already is not taken away for the rest of its files.
+        let containers = if self.lives_on_new_files(place, change).await? {
+            &[]
+        } else {
+            self.wait_for_gate(place, change, place.planned).await?;
+            change.containers
+        };
         let mut commands = place.turn.step.action.commands(place.planned).into_iter();
         let files = commands.next().ok_or_else(|| StepError::new("the step has no command"))?;
         let printed = self.run_command(place, files).await?;
-        for (container, restart) in change.containers.iter().zip(commands) {
+        for (container, restart) in containers.iter().zip(commands) {
             self.progress(place.turn, format!("restarting {container}"));
             self.run_command(place, restart).await?;
             self.wait_until_healthy(place, container, change.timeout).await?;
@@ -99,7 +105,7 @@ impl Execution<'_> {
             self.wait_for_serving_pair(place, change.timeout).await?;
         }
         let switched = printed.lines().filter(|line| line.starts_with("switched ")).count();
-        let restarted = match change.containers {
+        let restarted = match containers {
             [] => "nothing to restart".to_owned(),
             names => format!("{} restarted and healthy", names.join(", ")),
         };
