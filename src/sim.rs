@@ -118,6 +118,8 @@ pub struct FleetOptions<'a> {
     pub rke_files: RkeFiles,
     /// The factor for every simulated duration: 1 is real time, 0.02 makes a rotation take a few seconds.
     pub pace: f64,
+    /// The certificates that begin with a key on the curve P-256, by the names of their files; RKE itself makes RSA keys.
+    pub elliptic: Vec<String>,
     /// The certificates of a fleet of the same inventory and layout, to begin with the same ones; none to make new ones.
     pub pairs: Option<Pairs>,
 }
@@ -137,6 +139,7 @@ impl<'a> FleetOptions<'a> {
             state_object: StateObject::default(),
             rke_files: RkeFiles::default(),
             pace: Self::DEMO_PACE,
+            elliptic: Vec::new(),
             pairs: None,
         }
     }

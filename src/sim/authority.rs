@@ -2,6 +2,7 @@
 //!
 //! The layout fills nodes with them, the embedded RKE renews them, and ports judge them. It is independent of `pki` on purpose.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,8 +15,10 @@ use rcgen::{
 use sha2::{Digest, Sha256};
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use super::SimError;
+use super::clock::lock;
 
 /// A certificate and its key, as files.
 #[derive(Debug, Clone)]
@@ -108,8 +111,12 @@ pub(crate) fn client(der: &[u8], authority: &[u8], now: Timestamp) -> Option<Ide
     Some(Identity { user: subject.iter_common_name().next()?.as_str().ok()?.to_owned(), groups })
 }
 
-/// Returns whether an RSA key belongs to a certificate: both hold the same modulus.
+/// Returns whether a key belongs to a certificate: of RSA both hold the same modulus.
 pub(crate) fn belong_together(pem: &[u8], key: &[u8]) -> bool {
+    if let Some(point) = with_certificate(pem, elliptic_point).flatten() {
+        let pair = std::str::from_utf8(key).ok().and_then(|key| KeyPair::from_pem(key).ok());
+        return pair.is_some_and(|pair| pair.public_key_raw() == point);
+    }
     let Ok((_, key)) = parse_x509_pem(key) else { return false };
     let inner = if key.label == "PRIVATE KEY" { pkcs1(&key.contents) } else { Some(key.contents.as_slice()) };
     let private =
@@ -119,6 +126,48 @@ pub(crate) fn belong_together(pem: &[u8], key: &[u8]) -> bool {
         element(&data).and_then(|(fields, _)| element(fields)).map(|(modulus, _)| modulus.to_vec())
     });
     matches!((private, public), (Some((private, _)), Some(Some(public))) if private == public)
+}
+
+/// Returns the public point of a certificate whose key is of an elliptic curve.
+fn elliptic_point(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    match certificate.public_key().parsed().ok()? {
+        PublicKey::EC(point) => Some(point.data().to_vec()),
+        _ => None,
+    }
+}
+
+/// Makes a key on the curve P-256 in PKCS#8, as `openssl genpkey` does.
+pub(crate) fn make_elliptic_key() -> Result<String, SimError> {
+    Ok(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?.serialize_pem())
+}
+
+/// The RSA keys that a fleet makes while it lives, in the order in which they are wanted.
+///
+/// Fleets that begin with the same certificates share them: the keys of one fleet differ from each other, and that is what counts.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    made: Arc<Mutex<Vec<String>>>,
+    taken: Mutex<usize>,
+}
+
+impl Keys {
+    /// Returns the keys of another fleet, to be taken from the first one on.
+    pub(crate) fn anew(&self) -> Self {
+        Self { made: Arc::clone(&self.made), taken: Mutex::default() }
+    }
+
+    /// Takes keys that nobody in this fleet has taken before.
+    pub(crate) fn take(&self, count: usize) -> Result<Vec<String>, SimError> {
+        let mut taken = lock(&self.taken);
+        let mut made = lock(&self.made);
+        let (begin, end) = (*taken, *taken + count);
+        if end > made.len() {
+            let missing = end - made.len();
+            made.extend(make_keys(missing)?);
+        }
+        *taken = end;
+        Ok(made.get(begin..end).unwrap_or_default().to_vec())
+    }
 }
 
 /// Makes RSA keys of 2048 bits in PKCS#1, as RKE does, on as many threads as there are processors.

@@ -12,7 +12,7 @@ use russh::keys::ssh_key::LineEnding;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use super::authority::{self, Pair, Validity};
+use super::authority::{self, Keys, Pair, Validity};
 use super::clock::{Clock, EffectLog, lock};
 use super::container::{Blueprint, State, containers};
 use super::files::{Files, Owner};
@@ -43,11 +43,12 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     let pairs = if let Some(pairs) = options.pairs.clone() {
         pairs
     } else {
-        let catalogue = catalogue.clone();
-        let made = tokio::task::spawn_blocking(move || make_pairs(layout, &catalogue, now));
+        let (catalogue, elliptic) = (catalogue.clone(), options.elliptic.clone());
+        let made = tokio::task::spawn_blocking(move || make_pairs(layout, (&catalogue, &elliptic), now));
         made.await.map_err(|_| SimError::Internal("making certificates was cut short"))??
     };
-    let AllPairs { bundle, kubelet_authority, rancher_authority } = (*pairs.0).clone();
+    let AllPairs { bundle, kubelet_authority, rancher_authority, later } = &*pairs.0;
+    let (bundle, kubelet_authority, keys) = (bundle.clone(), kubelet_authority.clone(), later.anew());
     let nodes: Vec<Arc<SimNode>> = options
         .inventory
         .nodes
@@ -56,7 +57,7 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
         .map(|(node, door)| Arc::new(simulated(&options, node, *door, (clock, &log))))
         .collect();
     let version = options.inventory.kubernetes_version.clone().unwrap_or_else(|| DEFAULT_VERSION.to_owned());
-    let world = Arc::new(World::new(clock, Arc::clone(&log), nodes, kubelet_authority, version));
+    let world = Arc::new(World::new(clock, Arc::clone(&log), nodes, (kubelet_authority, keys), version));
     let server_ca = options.rancher.is_some().then(|| rancher_authority.certificate.clone());
     let beginning = Beginning { layout: options.layout, bundle: &bundle, server_ca: server_ca.as_deref() };
     for node in &world.nodes {
@@ -106,7 +107,7 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     let rotation = Arc::new(Rotation::new(Arc::clone(&world), catalogue, stored, options.rancher.clone()));
     let server = match &options.rancher {
         Some(_) => Some(
-            rancher::serve(Arc::clone(&rotation), options.inventory, &rancher_authority, &mut tasks).await?,
+            rancher::serve(Arc::clone(&rotation), options.inventory, rancher_authority, &mut tasks).await?,
         ),
         None => None,
     };
@@ -174,19 +175,26 @@ fn rke_files(
 #[derive(Debug, Clone)]
 pub struct Pairs(Arc<AllPairs>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct AllPairs {
     bundle: Bundle,
     kubelet_authority: Pair,
     rancher_authority: Pair,
+    /// The keys that are made later.
+    later: Keys,
 }
 
-fn make_pairs(layout: super::Layout, catalogue: &Catalogue, now: Timestamp) -> Result<Pairs, SimError> {
-    let bundle = layout::make_bundle(layout, catalogue, now)?;
+fn make_pairs(
+    layout: super::Layout,
+    (catalogue, elliptic): (&Catalogue, &[String]),
+    now: Timestamp,
+) -> Result<Pairs, SimError> {
+    let bundle = layout::make_bundle(layout, (catalogue, elliptic), now)?;
     let key = authority::make_keys(1)?.pop().ok_or(SimError::Internal("a key is missing"))?;
     let validity = Validity { not_before: days(now, -400), not_after: days(now, 3650) };
     let kubelet_authority = authority::make_authority("node-ca", key, validity)?;
-    Ok(Pairs(Arc::new(AllPairs { bundle, kubelet_authority, rancher_authority: rancher::make_authority()? })))
+    let rancher_authority = rancher::make_authority()?;
+    Ok(Pairs(Arc::new(AllPairs { bundle, kubelet_authority, rancher_authority, later: Keys::default() })))
 }
 
 /// Binds an address of its own for every node: RKE refuses two nodes of one address.

@@ -169,7 +169,13 @@ pub(crate) fn proxy_client() -> Subject {
 pub(crate) type Bundle = BTreeMap<String, Pair>;
 
 /// Makes every pair of a cluster.
-pub(crate) fn make_bundle(layout: Layout, catalogue: &Catalogue, now: Timestamp) -> Result<Bundle, SimError> {
+///
+/// The ones that are named as such get keys of an elliptic curve, as they have where a person brought certificates of his own.
+pub(crate) fn make_bundle(
+    layout: Layout,
+    (catalogue, elliptic): (&Catalogue, &[String]),
+    now: Timestamp,
+) -> Result<Bundle, SimError> {
     let validity = layout.validity(now);
     let lifetime = Validity {
         not_before: validity.not_before,
@@ -177,20 +183,30 @@ pub(crate) fn make_bundle(layout: Layout, catalogue: &Catalogue, now: Timestamp)
     };
     let leaves = catalogue.leaves();
     let mut keys = authority::make_keys(leaves.len() + 4)?.into_iter();
-    let mut key = || keys.next().ok_or(SimError::Internal("a key is missing"));
-    let ca = authority::make_authority("kube-ca", key()?, lifetime)?;
-    let header_ca = authority::make_authority("kube-apiserver-requestheader-ca", key()?, lifetime)?;
+    let mut key = |name: &str| {
+        if elliptic.iter().any(|elliptic| elliptic == name) {
+            return authority::make_elliptic_key();
+        }
+        keys.next().ok_or(SimError::Internal("a key is missing"))
+    };
+    let ca = authority::make_authority("kube-ca", key("kube-ca")?, lifetime)?;
+    let name = "kube-apiserver-requestheader-ca";
+    let header_ca = authority::make_authority(name, key(name)?, lifetime)?;
     let mut bundle = Bundle::new();
     for (name, subject) in leaves {
-        bundle.insert(name, authority::make_leaf(&ca, &subject, key()?, validity)?);
+        let key = key(&name)?;
+        bundle.insert(name, authority::make_leaf(&ca, &subject, key, validity)?);
     }
+    let subject = proxy_client();
+    let key_of_it = key(&subject.common_name)?;
     bundle.insert(
-        "kube-apiserver-proxy-client".to_owned(),
-        authority::make_leaf(&header_ca, &proxy_client(), key()?, validity)?,
+        subject.common_name.clone(),
+        authority::make_leaf(&header_ca, &subject, key_of_it, validity)?,
     );
     if !layout.is_legacy() {
         let subject = token_subject();
-        bundle.insert(SERVICE_ACCOUNT.to_owned(), authority::make_leaf(&ca, &subject, key()?, validity)?);
+        let pair = authority::make_leaf(&ca, &subject, key(SERVICE_ACCOUNT)?, validity)?;
+        bundle.insert(SERVICE_ACCOUNT.to_owned(), pair);
     }
     bundle.insert("kube-ca".to_owned(), ca);
     bundle.insert("kube-apiserver-requestheader-ca".to_owned(), header_ca);
@@ -405,7 +421,7 @@ pub(crate) fn renew_kubelet_pair(world: &World, node: &SimNode) {
     }
     let now = node.now(&world.clock);
     // A kubelet that cannot write its pair goes on without one, and nothing answers on its port.
-    let Some(key) = authority::make_keys(1).ok().and_then(|mut keys| keys.pop()) else { return };
+    let Some(key) = world.keys.take(1).ok().and_then(|mut keys| keys.pop()) else { return };
     if let Ok(pair) = kubelet_pair(&world.kubelet_authority.key, key, node, now) {
         let _ = install_kubelet_pair(node, &pair, now);
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Fault;
-use super::authority::{self, Pair};
+use super::authority::{self, Keys, Pair};
 use super::clock::{Clock, EffectLog, Serving, lock};
 use super::container::{Component, Container, State};
 use super::files::{Files, Owner};
@@ -202,6 +202,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Arc<SimNode>>,
     /// The authority of kubelet's own serving certificates; its key serves all of them.
     pub(crate) kubelet_authority: Pair,
+    /// The keys that are made from now on.
+    pub(crate) keys: Keys,
     pub(crate) kubernetes_version: String,
     /// What the cluster has stored in etcd.
     pub(crate) store: Mutex<Store>,
@@ -217,14 +219,25 @@ impl World {
         clock: Clock,
         log: Arc<EffectLog>,
         nodes: Vec<Arc<SimNode>>,
-        kubelet_authority: Pair,
+        (kubelet_authority, keys): (Pair, Keys),
         kubernetes_version: String,
     ) -> Self {
         let store = Mutex::default();
         let lines = Mutex::default();
         let processes = AtomicU32::new(4000);
         let activity = Activity::default();
-        Self { clock, log, nodes, kubelet_authority, kubernetes_version, store, lines, activity, processes }
+        Self {
+            clock,
+            log,
+            nodes,
+            kubelet_authority,
+            keys,
+            kubernetes_version,
+            store,
+            lines,
+            activity,
+            processes,
+        }
     }
 
     /// Returns the number of a new process.

@@ -319,6 +319,7 @@ impl Rotation {
         wanted.retain(|(name, _)| services.include(name));
         let with_proxy_client = services.include("kube-apiserver-proxy-client");
         let now = self.world.clock.now();
+        let world = Arc::clone(&self.world);
         let made = move || -> Result<Bundle, SimError> {
             let ca =
                 bundle.get("kube-ca").cloned().ok_or(SimError::Internal("CA Certificate or Key is empty"))?;
@@ -333,7 +334,7 @@ impl Rotation {
                 let pair = authority::make_leaf(&ca, &layout::token_subject(), key, validity(&ca))?;
                 bundle.insert(SERVICE_ACCOUNT.to_owned(), pair);
             }
-            let mut keys = authority::make_keys(wanted.len() + 1)?.into_iter();
+            let mut keys = world.keys.take(wanted.len() + 1)?.into_iter();
             for ((name, subject), key) in wanted.into_iter().zip(&mut keys) {
                 bundle.insert(name, authority::make_leaf(&ca, &subject, key, validity(&ca))?);
             }

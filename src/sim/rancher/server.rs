@@ -97,16 +97,12 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>) {
 
 /// Makes the authority of the simulated Rancher, as its dynamiclistener does; it is valid at any time that a client may think it is.
 pub(crate) fn make_authority() -> Result<Pair, SimError> {
-    authority::make_authority("cattle-ca", elliptic_key()?, lifetime())
+    authority::make_authority("cattle-ca", authority::make_elliptic_key()?, lifetime())
 }
 
 fn lifetime() -> authority::Validity {
     let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap_or_default();
     authority::Validity { not_before: at(1_577_836_800), not_after: at(2_493_072_000) }
-}
-
-fn elliptic_key() -> Result<String, SimError> {
-    Ok(rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?.serialize_pem())
 }
 
 fn tls(authority: &Pair) -> Result<ServerConfig, SimError> {
@@ -116,7 +112,7 @@ fn tls(authority: &Pair) -> Result<ServerConfig, SimError> {
         usage: Usage::Server,
         names: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
     };
-    let leaf = authority::make_leaf(authority, &subject, elliptic_key()?, lifetime())?;
+    let leaf = authority::make_leaf(authority, &subject, authority::make_elliptic_key()?, lifetime())?;
     let unreadable = |_| SimError::Internal("a certificate that was just made cannot be read");
     let mut chain = vec![CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).map_err(unreadable)?];
     chain.push(CertificateDer::from_pem_slice(authority.certificate.as_bytes()).map_err(unreadable)?);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Ended, Process, Source};
 use crate::inventory::NodeName;
-use crate::sim::authority::Pair;
+use crate::sim::authority::{Keys, Pair};
 use crate::sim::clock::{Clock, EffectLog, lock};
 use crate::sim::files::{Files, Owner};
 use crate::sim::machine::{KubeletServing, Login, Machine, Privilege, SimNode, World};
@@ -36,7 +36,16 @@ fn node(privilege: Privilege) -> (Arc<World>, Arc<SimNode>) {
         reach: crate::sim::reach::Reach::default(),
     });
     let pair = Pair { certificate: String::new(), key: String::new() };
-    (Arc::new(World::new(clock, log, vec![Arc::clone(&node)], pair, "v1.11.6-rancher1-1".to_owned())), node)
+    (
+        Arc::new(World::new(
+            clock,
+            log,
+            vec![Arc::clone(&node)],
+            (pair, Keys::default()),
+            "v1.11.6-rancher1-1".to_owned(),
+        )),
+        node,
+    )
 }
 
 fn simulated(script: &str, stdin: &str) -> Ended {

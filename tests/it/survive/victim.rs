@@ -39,6 +39,31 @@ nodes:
 - {address: 10.0.0.5, hostname_override: w-2, user: rancher, role: [worker]}
 ";
 
+/// The pairs that have keys of an elliptic curve, and get such again: RSA keys for all of them would take most of the time.
+/// kube-node's is an RSA key as RKE makes it, so that the switches of control plane nodes and of workers meet both kinds.
+const ELLIPTIC: [&str; 9] = [
+    "kube-admin",
+    "kube-apiserver",
+    "kube-apiserver-proxy-client",
+    "kube-controller-manager",
+    "kube-etcd-10-0-0-1",
+    "kube-etcd-10-0-0-2",
+    "kube-etcd-10-0-0-3",
+    "kube-proxy",
+    "kube-scheduler",
+];
+
+/// Three etcd members, of which all have expired: two have to be switched before there is a quorum, and the third one then has
+/// to wait until the others are well.
+const MEMBERS: &str = "\
+cluster_name: members
+kubernetes_version: v1.14.6-rancher1-1
+nodes:
+- {address: 10.0.0.1, hostname_override: cp-1, user: rancher, role: [controlplane, etcd]}
+- {address: 10.0.0.2, hostname_override: etcd-2, user: rancher, role: [etcd]}
+- {address: 10.0.0.3, hostname_override: etcd-3, user: rancher, role: [etcd]}
+";
+
 /// Who makes the new certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
@@ -63,6 +88,11 @@ impl Cluster {
     /// An expired cluster of the legacy layout, one worker of which Rancher leaves on its old certificates.
     pub(crate) fn rancher() -> Self {
         Self { method: Method::Rancher, layout: Layout::LegacyExpired, yml: yml() }
+    }
+
+    /// A cluster whose etcd has lost its quorum because its certificates have expired.
+    pub(crate) fn without_quorum() -> Self {
+        Self { method: Method::Direct, layout: Layout::Expired028, yml: MEMBERS }
     }
 
     pub(crate) fn name(self) -> String {
@@ -122,14 +152,42 @@ pub(crate) struct Victim {
     pub(crate) beginning: Beginning,
 }
 
-/// What came of a run and its resumption.
+/// Where a course is disturbed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trial {
+    /// The run is killed.
+    Once(Boundary),
+    /// The run is killed, and its resumption as well, somewhere in what is left of so many effects.
+    Twice(Boundary, usize),
+    /// The run comes to its end, and its rollback is killed: the first effect of the rollback has number 1.
+    Rollback(Boundary),
+}
+
+/// How an attempt has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Killed,
+    Done,
+}
+
+/// One command of a course.
+struct Attempt {
+    words: &'static [&'static str],
+    fate: Fate,
+    ended: Ended,
+}
+
+/// What came of a run, or of its rollback, and of the resumption.
 pub(crate) struct Course {
-    pub(crate) effects: usize,
     pub(crate) end: End,
     pub(crate) pairs: Pairs,
-    attempts: Vec<(String, Ended)>,
-    log: Vec<String>,
+    /// The effects of what can be killed, in order.
+    pub(crate) log: Vec<String>,
+    attempts: Vec<Attempt>,
 }
+
+const RESUME: &[&str] = &["apply", "--resume", "--yes", "--progress", "lines"];
+const ROLLBACK: &[&str] = &["rollback", "--yes", "--progress", "lines"];
 
 impl Victim {
     pub(crate) async fn start(cluster: Cluster, pairs: Option<Pairs>) -> Self {
@@ -139,7 +197,10 @@ impl Victim {
         options.pace = BRISK;
         options.pairs = pairs;
         match cluster.method {
-            Method::Direct => options.rke_files = RkeFiles::Beside,
+            Method::Direct => {
+                options.rke_files = RkeFiles::Beside;
+                options.elliptic = ELLIPTIC.map(str::to_owned).to_vec();
+            }
             Method::Rancher => {
                 options.rancher = Some(RancherOptions {
                     stale_workers: vec![NodeName::new("w-1")],
@@ -203,43 +264,91 @@ impl Victim {
 
     /// Returns the words of the run.
     pub(crate) fn apply(&self) -> Vec<&'static str> {
-        let via = if self.cluster.method == Method::Direct { "direct" } else { "rancher" };
-        vec!["apply", "--via", via, "--yes", "--progress", "lines"]
+        self.words().to_vec()
+    }
+
+    fn words(&self) -> &'static [&'static str] {
+        match self.cluster.method {
+            Method::Direct => &["apply", "--via", "direct", "--yes", "--progress", "lines"],
+            Method::Rancher => &["apply", "--via", "rancher", "--yes", "--progress", "lines"],
+        }
     }
 
     /// Runs to the end, which must be a good one.
     pub(crate) async fn run_undisturbed(self) -> Course {
-        let ended = self.certroll(&self.apply()).await;
-        assert_eq!(ended.status, Some(0), "{}\n{}", ended.stdout, ended.stderr);
-        self.conclude(vec![("apply".to_owned(), ended)])
+        let attempts = vec![self.finish(self.words()).await];
+        self.conclude(attempts, 0)
     }
 
-    /// Kills the run at a boundary, and resumes it.
-    pub(crate) async fn run_killed_at(self, boundary: Boundary) -> Course {
+    /// Runs and takes the run back, undisturbed.
+    pub(crate) async fn roll_back_undisturbed(self) -> Course {
+        let mut attempts = vec![self.finish(self.words()).await];
+        let begun = self.fleet.effects().len();
+        attempts.push(self.finish(ROLLBACK).await);
+        self.conclude(attempts, begun)
+    }
+
+    /// Kills where a trial says, and resumes.
+    pub(crate) async fn tried(self, trial: Trial) -> Course {
+        let mut attempts = Vec::new();
+        let mut begun = 0;
+        match trial {
+            Trial::Once(boundary) => attempts.push(self.kill(self.words(), boundary).await),
+            Trial::Twice(first, all) => {
+                attempts.push(self.kill(self.words(), first).await);
+                let happened = self.fleet.effects().len();
+                // What the script did that the kill came upon is not done again; and a step that has no common divisor with what is
+                // left spreads the second kill over it.
+                let left = all.saturating_sub(happened) * 4 / 5;
+                let effect = happened + 1 + first.effect * 37 % left.max(1);
+                attempts.push(self.kill(RESUME, Boundary { effect, side: first.side }).await);
+            }
+            Trial::Rollback(boundary) => {
+                attempts.push(self.attempt(self.words(), Fate::Done, &Arc::default()).await);
+                begun = self.fleet.effects().len();
+                let boundary = Boundary { effect: begun + boundary.effect, ..boundary };
+                attempts.push(self.kill(ROLLBACK, boundary).await);
+            }
+        }
+        attempts.push(self.attempt(RESUME, Fate::Done, &Arc::default()).await);
+        self.conclude(attempts, begun)
+    }
+
+    async fn attempt(&self, words: &'static [&'static str], fate: Fate, slot: &Arc<Slot>) -> Attempt {
+        Attempt { words, fate, ended: self.run(words, slot).await }
+    }
+
+    async fn finish(&self, words: &'static [&'static str]) -> Attempt {
+        let attempt = self.attempt(words, Fate::Done, &Arc::default()).await;
+        let Ended { status, stdout, stderr } = &attempt.ended;
+        assert_eq!(*status, Some(0), "{words:?}\n{stdout}\n{stderr}");
+        attempt
+    }
+
+    /// Kills a command at a boundary, and lets what it has left running on nodes come to its end.
+    async fn kill(&self, words: &'static [&'static str], boundary: Boundary) -> Attempt {
         let slot = Arc::new(Slot::default());
         let killer = Arc::clone(&slot);
         self.fleet.stop_at(boundary, move || killer.kill());
-        let ended = self.run(&self.apply(), &slot).await;
-        let mut attempts = vec![("apply".to_owned(), ended)];
-        // What the killed run has left running on nodes comes to its end.
+        let attempt = self.attempt(words, Fate::Killed, &slot).await;
         self.fleet.rest().await;
-        let words = ["apply", "--resume", "--yes", "--progress", "lines"];
-        let ended = self.certroll(&words).await;
-        attempts.push(("apply --resume".to_owned(), ended));
-        self.conclude(attempts)
+        attempt
     }
 
-    fn conclude(self, attempts: Vec<(String, Ended)>) -> Course {
+    fn conclude(self, attempts: Vec<Attempt>, begun: usize) -> Course {
         let log =
             self.fleet.effects().into_iter().map(|effect| format!("{}: {}", effect.node, effect.description));
-        let log: Vec<String> = log.collect();
+        let log: Vec<String> = log.skip(begun).collect();
         let mut end = End::of(&self, &self.beginning);
         let restart = |line: &String| {
             let (node, container) = line.split_once(": restart container ")?;
             Some(format!("{node} {container}"))
         };
         end.restarts = log.iter().filter_map(restart).collect();
-        Course { effects: log.len(), end, pairs: self.fleet.pairs(), attempts, log }
+        if self.cluster.yml == MEMBERS {
+            end.forget_quorum(&["cp-1", "etcd-2"]);
+        }
+        Course { end, pairs: self.fleet.pairs(), attempts, log }
     }
 }
 
@@ -252,17 +361,16 @@ fn text(mut file: std::fs::File) -> String {
 }
 
 impl Course {
-    /// Says in what the end differs from that of an undisturbed run.
+    /// Says in what the end differs from that of an undisturbed course.
     pub(crate) fn difference(&self, undisturbed: &End) -> Option<String> {
-        match self.attempts.first() {
-            Some((_, ended)) if ended.status.is_some() => {
-                return Some(format!("the run was not killed: it ended with {:?}", ended.status));
+        for Attempt { words, fate, ended } in &self.attempts {
+            let as_meant = match fate {
+                Fate::Killed => ended.status.is_none(),
+                Fate::Done => ended.status == Some(0),
+            };
+            if !as_meant {
+                return Some(format!("`{}` ended with {:?}, not {fate:?}", words.join(" "), ended.status));
             }
-            _ => {}
-        }
-        let resumed = self.attempts.get(1).map(|(_, ended)| ended.status);
-        if resumed != Some(Some(0)) {
-            return Some(format!("the resumption ended with {resumed:?}"));
         }
         self.end.difference(undisturbed)
     }
@@ -276,14 +384,15 @@ impl Course {
     /// Returns what happened, for whoever has to find out why.
     pub(crate) fn told(&self) -> String {
         let mut told = String::new();
-        for (what, ended) in &self.attempts {
+        for Attempt { words, ended, .. } in &self.attempts {
             let last = |text: &str| {
                 let lines: Vec<&str> = text.lines().collect();
                 lines[lines.len().saturating_sub(25)..].join("\n    ")
             };
             let _ = write!(
                 told,
-                "  {what}: {:?}\n    {}\n    {}\n",
+                "  {}: {:?}\n    {}\n    {}\n",
+                words.join(" "),
                 ended.status,
                 last(&ended.stdout),
                 last(&ended.stderr)
