@@ -19,3 +19,4 @@ mod report;
 mod sim;
 mod survive;
 mod transport;
+mod twice;
