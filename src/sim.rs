@@ -272,6 +272,11 @@ impl Fleet {
         true
     }
 
+    /// Returns whether something that was asked for has not gone wrong yet on a node: it waits for a command line.
+    pub fn is_pending(&self, name: &NodeName) -> bool {
+        self.world.node(name).is_some_and(|node| fault::is_pending(node))
+    }
+
     /// Takes every fault of a node back, and those that wait. Returns whether there is such a node.
     pub fn mend(&self, name: &NodeName) -> bool {
         let Some(node) = self.world.node(name) else { return false };

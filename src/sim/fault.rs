@@ -160,6 +160,14 @@ impl World {
     }
 }
 
+/// Returns whether something is to go wrong on a node that has not done so yet.
+pub(crate) fn is_pending(node: &SimNode) -> bool {
+    let is_once = |fault: &Fault| {
+        matches!(fault, Fault::DropWhileWriting { .. } | Fault::LostAnswer { .. } | Fault::ShortRead { .. })
+    };
+    node.reach.is_armed() || lock(&node.faults).iter().any(is_once)
+}
+
 /// Returns the first fault of a node that a filter picks, and takes it away: it was to happen once.
 pub(crate) fn take_once(node: &SimNode, picks: impl Fn(&Fault) -> bool) -> Option<Fault> {
     let mut faults = lock(&node.faults);

@@ -40,7 +40,7 @@ pub struct RancherOptions {
     /// Workers that get the new files and are not restarted: their `share-mnt` container writes them first, and the agent then sees
     /// no difference (rancher#21709).
     pub stale_workers: Vec<NodeName>,
-    /// What goes wrong with every rotation.
+    /// What goes wrong with rotations.
     pub failure: Option<RancherFailure>,
 }
 
@@ -51,13 +51,19 @@ impl Default for RancherOptions {
     }
 }
 
-/// What goes wrong with every rotation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What goes wrong with rotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RancherFailure {
     /// It fails before any node is touched and is tried again for ever, with the flag set (rancher#23423).
     EndlessRetry,
     /// It never begins: the flag is set, and nothing happens.
     NeverBegins,
+    /// The connection is cut when the action is called for the first time, before Rancher has heard of it.
+    CallLost,
+    /// The action is called, and the connection is cut before the answer to the first call.
+    AnswerLost,
+    /// Of the answer to the first call half arrives.
+    AnswerHalved,
 }
 
 /// What is rotated.

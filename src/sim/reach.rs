@@ -77,6 +77,11 @@ impl Reach {
         armed.extract_if(.., |waiting| waiting.texts.is_empty()).map(|begun| begun.fault).collect()
     }
 
+    /// Returns whether a fault waits.
+    pub(crate) fn is_armed(&self) -> bool {
+        !lock(&self.armed).is_empty()
+    }
+
     /// Forgets the faults that wait.
     pub(crate) fn disarm(&self) {
         lock(&self.armed).clear();

@@ -8,6 +8,7 @@
 
 mod components;
 mod effects;
+mod hooks;
 mod network;
 mod rancher;
 mod stored;

@@ -1,8 +1,8 @@
 //! Rancher's API over HTTPS: the requests that a rotation makes, with the answers of Rancher v2.2.8, odd ones included.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::views::{Collection, View};
-use super::{CLUSTER_ID, Rotation};
+use super::{CLUSTER_ID, RancherFailure, Rotation};
 use crate::inventory::Inventory;
 use crate::sim::SimError;
 use crate::sim::authority::{self, Pair, Subject, Usage};
@@ -67,7 +67,8 @@ pub(crate) async fn serve(
     let token = format!("token-sim01:{secret}");
     let server = Server { address, ca: authority.certificate.clone(), token: token.clone() };
     let view = View::new(server.url(), inventory, authority.certificate.clone());
-    let api = Arc::new(Api { rotation: Arc::clone(&rotation), view, token });
+    let api =
+        Arc::new(Api { rotation: Arc::clone(&rotation), view, token, was_called: AtomicBool::new(false) });
     tasks.push(tokio::spawn(rotation.provision()));
     tasks.push(tokio::spawn(accept(listener, acceptor, api)));
     Ok(server)
@@ -85,7 +86,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>) {
                     let Ok(stream) = acceptor.accept(socket).await else { return };
                     let answer = service_fn(|request| {
                         let api = Arc::clone(&api);
-                        async move { Ok::<_, Infallible>(api.answer(request).await) }
+                        async move { api.converse(request).await }
                     });
                     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
                 });
@@ -127,6 +128,8 @@ struct Api {
     rotation: Arc<Rotation>,
     view: View,
     token: String,
+    /// Whether an action has been called.
+    was_called: AtomicBool,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -155,6 +158,30 @@ impl Api {
         let expected = STANDARD.encode(&self.token);
         header.strip_prefix("Bearer ") == Some(&self.token)
             || header.strip_prefix("Basic ") == Some(&expected)
+    }
+
+    /// Answers a request, unless what goes wrong cuts its connection.
+    async fn converse(&self, request: Request<Incoming>) -> std::io::Result<Answer> {
+        let is_first_call = request.method() == Method::POST && !self.was_called.swap(true, Ordering::SeqCst);
+        let failure = self.rotation.options().failure.filter(|_| is_first_call);
+        let cut = || std::io::Error::other("the connection is cut");
+        match failure {
+            Some(RancherFailure::CallLost) => Err(cut()),
+            Some(RancherFailure::AnswerLost) => {
+                self.answer(request).await;
+                Err(cut())
+            }
+            Some(RancherFailure::AnswerHalved) => {
+                let (parts, body) = self.answer(request).await.into_parts();
+                let mut bytes =
+                    body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                bytes.truncate(bytes.len() / 2);
+                Ok(Response::from_parts(parts, Full::new(bytes)))
+            }
+            Some(RancherFailure::EndlessRetry | RancherFailure::NeverBegins) | None => {
+                Ok(self.answer(request).await)
+            }
+        }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use super::{SSL, lab, name, run};
 
-struct Api {
+pub(super) struct Api {
     client: reqwest::Client,
     url: String,
     token: String,
 }
 
 impl Api {
-    fn of(fleet: &Fleet) -> Self {
+    pub(super) fn of(fleet: &Fleet) -> Self {
         let ca = std::fs::read(fleet.paths().rancher_ca.as_ref().unwrap()).unwrap();
         let ca = reqwest::Certificate::from_pem(&ca).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
@@ -29,6 +29,13 @@ impl Api {
         let response =
             self.client.post(url).bearer_auth(&self.token).body(body.to_owned()).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Calls the action, and returns the status of the answer where there is one.
+    pub(super) async fn try_to_rotate(&self) -> Option<u16> {
+        let url = format!("{}/v3/clusters/c-sim01?action=rotateCertificates", self.url);
+        let answer = self.client.post(url).bearer_auth(&self.token).body("{}").send().await.ok()?;
+        Some(answer.status().as_u16())
     }
 
     async fn cluster(&self) -> Value {
