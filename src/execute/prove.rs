@@ -31,7 +31,11 @@ impl Execution<'_> {
     ) -> Result<Outcome, StepError> {
         let began = Instant::now();
         let shown = loop {
-            let reason = match self.proofs(place, names).await {
+            let proofs = match self.live_session(place).await {
+                Ok(session) => self.proofs(&Place { session: &session, ..*place }, names).await,
+                Err(error) => Err(error.error),
+            };
+            let reason = match proofs {
                 Ok(shown) => break shown,
                 Err(reason) => reason,
             };
@@ -45,7 +49,8 @@ impl Execution<'_> {
             self.progress(place.turn, format!("waiting: {reason}"));
             self.run.operator.wait_unless_cancelled(poll_interval(timeout)).await;
         };
-        self.run_commands(place, None).await?;
+        let session = self.live_session(place).await?;
+        self.run_commands(&Place { session: &session, ..*place }, None).await?;
         let shown = match shown {
             0 => String::new(),
             1 => "1 new pair taken, ".to_owned(),

@@ -57,26 +57,45 @@ impl Execution<'_> {
         };
         let began = Instant::now();
         let waiting = Waiting { turn, client, cluster_id, timeout, deadline: began + timeout };
-        let cluster = self.persist(turn, waiting.deadline, || client.cluster(cluster_id)).await?;
-        let pending = cluster.rotation_flag.as_ref();
-        if pending.is_some() {
-            self.progress(turn, "Rancher has a rotation to do already: waiting for that one");
-            self.wait_for_rancher(&waiting, Until::Finished).await?;
-        }
-        if pending.is_none() && self.has_begun_before(turn) {
-            // Rancher takes the flag away before the cluster is up to date. One that it does not change may never be: its
-            // certificates have expired, and it is asked for the first time.
-            self.wait_for_rancher(&waiting, Until::Unchanging).await?;
-            let before = self.rotated_by(service);
-            if !before.is_empty() && self.unchanged_nodes(&before).await.is_none() {
-                return Ok(Outcome::Done {
-                    message: "Rancher has rotated: every certificate is another one than before".to_owned(),
-                });
+        let mut may_have_called = self.has_begun_before(turn);
+        loop {
+            let cluster = self.persist(turn, waiting.deadline, || client.cluster(cluster_id)).await?;
+            let pending = cluster.rotation_flag.as_ref();
+            if pending.is_some() {
+                self.progress(turn, "Rancher has a rotation to do already: waiting for that one");
+                self.wait_for_rancher(&waiting, Until::Finished).await?;
+                if pending.is_some_and(|flag| covers(flag, service)) {
+                    break;
+                }
+            } else if may_have_called {
+                // Rancher takes the flag away before the cluster is up to date. One that it does not change may never be: its
+                // certificates have expired, and it is asked for the first time.
+                self.wait_for_rancher(&waiting, Until::Unchanging).await?;
+                let before = self.rotated_by(service);
+                if !before.is_empty() && self.unchanged_nodes(&before).await.is_none() {
+                    return Ok(Outcome::Done {
+                        message: "Rancher has rotated: every certificate is another one than before"
+                            .to_owned(),
+                    });
+                }
             }
-        }
-        if !pending.is_some_and(|flag| covers(flag, service)) {
-            client.rotate_certificates(&cluster, service).await.map_err(|error| step_error(&error))?;
-            self.wait_for_rancher(&waiting, Until::Finished).await?;
+            match client.rotate_certificates(&cluster, service).await {
+                Ok(()) => {
+                    self.wait_for_rancher(&waiting, Until::Finished).await?;
+                    break;
+                }
+                Err(error)
+                    if error.is_transient()
+                        && Instant::now() < waiting.deadline
+                        && self.why_waits_end().is_none() =>
+                {
+                    // It may have been heard all the same: that is looked for before it is called again.
+                    may_have_called = true;
+                    self.progress(turn, format!("looking whether Rancher was reached: {}", chain(&error)));
+                    self.run.operator.wait_unless_cancelled(RANCHER_INTERVAL).await;
+                }
+                Err(error) => return Err(step_error(&error)),
+            }
         }
         Ok(Outcome::Done { message: format!("Rancher is done after {} s", began.elapsed().as_secs()) })
     }

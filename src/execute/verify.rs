@@ -57,7 +57,8 @@ impl Execution<'_> {
         .await?;
         self.wait_until_active(place, timeout).await?;
         // What is there now is what the run leaves: others can be told by what they change from here on.
-        self.run_commands(place, None).await?;
+        let session = self.live_session(place).await?;
+        self.run_commands(&Place { session: &session, ..*place }, None).await?;
         Ok(Outcome::Done { message: "certificates valid and served, components healthy".to_owned() })
     }
 

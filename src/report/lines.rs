@@ -78,7 +78,8 @@ pub fn line(event: &Event) -> Option<String> {
             (Place::default(), format!("the lock was lost, no more steps begin: {reason}"))
         }
         EventKind::LockReleased { nodes } => {
-            (Place::default(), format!("lock given back on {}", names(nodes)))
+            let places = if nodes.is_empty() { "no node".to_owned() } else { names(nodes) };
+            (Place::default(), format!("lock given back on {places}"))
         }
         EventKind::StageStarted { stage } => (Place { stage: Some(*stage), node: None }, "began".to_owned()),
         EventKind::StepStarted { stage, step, node } => {
