@@ -24,6 +24,8 @@ mod repair;
 mod rescue;
 mod resume;
 mod rollback;
+mod rollback_records;
+mod rollback_transcript;
 mod rotate;
 mod runbook;
 mod secrets;
