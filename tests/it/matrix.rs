@@ -4,7 +4,7 @@
 //! asked of each: a right exit status (0 where a retry overcomes the fault or it does not matter there), a message that names
 //! node, step and way out, backups that are whole, pairs that are whole, and a cluster that `check` explains while the fault is
 //! still there. The table is printed: `done`, `retried`, `failed` (with the stage, where it is a later one) or `refused`.
-//! `CERTROLL_MATRIX=direct/etcd/reboot` tries the cells alone whose name holds the text.
+//! `CERTROLL_MATRIX=direct/etcd/reboot` tries the cells alone whose name holds the text, and shows what their runs said.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -27,7 +27,7 @@ use cell::{Cell, Method, Outcome};
 use fault::Wrong;
 
 /// How many cells live side by side: most of their time passes with waiting for what does not come.
-const SIDE_BY_SIDE: usize = 24;
+const SIDE_BY_SIDE: usize = 16;
 
 async fn matrix(method: Method) {
     let cluster = match method {
@@ -49,12 +49,14 @@ async fn matrix(method: Method) {
         .map(Result::unwrap)
         .collect()
         .await;
+    if !only.is_empty() {
+        for (_, outcome) in &outcomes {
+            println!("{}", outcome.told);
+        }
+    }
     println!("{}", table(method, &outcomes));
     let count = outcomes.len();
-    let wrong: Vec<String> = outcomes
-        .into_iter()
-        .filter_map(|(cell, outcome)| Some(format!("{}: {}", cell.name(), outcome.complaint?)))
-        .collect();
+    let wrong: Vec<String> = outcomes.into_iter().filter_map(|(_, outcome)| outcome.complaint).collect();
     assert!(wrong.is_empty(), "{} of {count} cells:\n{}", wrong.len(), wrong.join("\n\n"));
 }
 

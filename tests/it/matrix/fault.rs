@@ -1,6 +1,6 @@
-//! What goes wrong in a cell, and where it cannot.
+//! What goes wrong in a cell, how it begins, and where it cannot.
 
-use certroll::sim::Fault;
+use certroll::sim::{Fault, RancherFailure};
 
 use super::cell::Stage;
 
@@ -23,6 +23,14 @@ pub(super) enum Wrong {
     ClockWrong,
     CorruptFile,
     LostAnswer,
+}
+
+/// How it goes wrong.
+pub(super) enum Begin {
+    /// On a node, when lines have arrived that hold these texts.
+    OnNode { fault: Fault, lines: Vec<&'static str> },
+    /// In Rancher.
+    InRancher(RancherFailure),
 }
 
 impl Wrong {
@@ -66,17 +74,39 @@ impl Wrong {
         }
     }
 
-    /// Returns the fault in a stage, or why there is none.
-    pub(super) fn fault(self, stage: &Stage) -> Result<Fault, &'static str> {
-        let pattern = || stage.script.map(str::to_owned).ok_or("no command runs on a node in this stage");
+    /// Returns what goes wrong in a stage, or why nothing does.
+    pub(super) fn begin(self, stage: &Stage) -> Result<Begin, &'static str> {
         let container = stage.container.to_owned();
-        Ok(match self {
-            Self::Refused => Fault::Unreachable,
+        let Some(script) = stage.script else {
+            return Ok(match self {
+                // Rancher is asked, no node: it is its own connection that breaks.
+                Self::DropInWrite => Begin::InRancher(RancherFailure::CallLost),
+                Self::ShortRead => Begin::InRancher(RancherFailure::AnswerHalved),
+                Self::LostAnswer => Begin::InRancher(RancherFailure::AnswerLost),
+                _ => Begin::OnNode { fault: self.lasting(stage, container), lines: stage.lines.to_vec() },
+            });
+        };
+        let pattern = script.to_owned();
+        let fault = match self {
+            Self::DropInWrite => {
+                let write = stage.write.ok_or("nothing is written")?;
+                let fault = Fault::DropWhileWriting { pattern: write.to_owned() };
+                return Ok(Begin::OnNode { fault, lines: vec![write] });
+            }
+            Self::ShortRead => Fault::ShortRead { pattern },
+            Self::LostAnswer => Fault::LostAnswer { pattern },
+            _ => self.lasting(stage, container),
+        };
+        Ok(Begin::OnNode { fault, lines: stage.lines.to_vec() })
+    }
+
+    /// Returns the fault where it is one of a node, whatever runs there.
+    fn lasting(self, stage: &Stage, container: String) -> Fault {
+        match self {
+            // These are of single commands.
+            Self::Refused | Self::DropInWrite | Self::ShortRead | Self::LostAnswer => Fault::Unreachable,
             Self::WrongKey => Fault::WrongHostKey,
             Self::Hang => Fault::Hang,
-            Self::DropInWrite => Fault::DropWhileWriting { pattern: pattern()? },
-            Self::ShortRead => Fault::ShortRead { pattern: pattern()? },
-            Self::LostAnswer => Fault::LostAnswer { pattern: pattern()? },
             Self::DiskFull => Fault::DiskFull,
             Self::ReadOnly => Fault::ReadOnly,
             Self::PermissionDenied => Fault::PermissionDenied,
@@ -88,7 +118,7 @@ impl Wrong {
             // Late by more than a day: certificates that are made now are not valid yet.
             Self::ClockWrong => Fault::ClockSkew { seconds: -100_000 },
             Self::CorruptFile => Fault::CorruptFile { path: stage.file.to_owned() },
-        })
+        }
     }
 
     /// Returns whether the fault itself makes one half of a pair unreadable.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use certroll::inventory::{Inventory, NodeName};
-use certroll::sim::{Boundary, Fleet, FleetOptions, Layout, Pairs, RancherOptions, RkeFiles};
+use certroll::sim::{Boundary, Fleet, FleetOptions, Layout, Pairs, RancherFailure, RancherOptions, RkeFiles};
 use jiff::Timestamp;
 
 use super::end::{Beginning, End};
@@ -77,22 +77,28 @@ pub(crate) struct Cluster {
     method: Method,
     layout: Layout,
     yml: &'static str,
+    failure: Option<RancherFailure>,
 }
 
 impl Cluster {
     /// A cluster of the `rke` command, whose files lie on the bastion too.
     pub(crate) fn direct() -> Self {
-        Self { method: Method::Direct, layout: Layout::ExpiringSoon, yml: yml() }
+        Self { method: Method::Direct, layout: Layout::ExpiringSoon, yml: yml(), failure: None }
     }
 
     /// An expired cluster of the legacy layout, one worker of which Rancher leaves on its old certificates.
     pub(crate) fn rancher() -> Self {
-        Self { method: Method::Rancher, layout: Layout::LegacyExpired, yml: yml() }
+        Self { method: Method::Rancher, layout: Layout::LegacyExpired, yml: yml(), failure: None }
+    }
+
+    /// The same with a Rancher that fails.
+    pub(crate) fn failing(self, failure: RancherFailure) -> Self {
+        Self { failure: Some(failure), ..self }
     }
 
     /// A cluster whose etcd has lost its quorum because its certificates have expired.
     pub(crate) fn without_quorum() -> Self {
-        Self { method: Method::Direct, layout: Layout::Expired028, yml: MEMBERS }
+        Self { method: Method::Direct, layout: Layout::Expired028, yml: MEMBERS, failure: None }
     }
 
     pub(crate) fn name(self) -> String {
@@ -204,6 +210,7 @@ impl Victim {
             Method::Rancher => {
                 options.rancher = Some(RancherOptions {
                     stale_workers: vec![NodeName::new("w-1")],
+                    failure: cluster.failure,
                     ..RancherOptions::default()
                 });
             }
