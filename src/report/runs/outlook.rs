@@ -8,6 +8,7 @@ use crate::report::duration::{count, moment};
 use crate::report::escape::shown;
 use crate::report::lines::names;
 use crate::report::style::{Style, Tone};
+use crate::report::wrap::paragraph;
 
 /// Returns what a resume of a run will do: which steps stand as far as its journal tells, and which are left.
 pub fn outlook(state: &RunState, plan: &Plan, style: Style) -> String {
@@ -38,11 +39,11 @@ pub fn outlook(state: &RunState, plan: &Plan, style: Style) -> String {
         steps += stage.steps.len();
         let _ = writeln!(text, "  {:<width$}   {}", stage.name.as_str(), left(stage, done, &stood));
     }
-    let _ = writeln!(
-        text,
-        "\n{stand} of {} stand, as far as the journal tells; each looks at what there is before it does anything.",
+    let stands = format!(
+        "{stand} of {} stand, as far as the journal tells; each looks at what there is before it does anything.",
         count(steps.try_into().unwrap_or(i64::MAX), "step")
     );
+    let _ = writeln!(text, "\n{}", paragraph(&stands, style.width, 0));
     text
 }
 
