@@ -68,13 +68,13 @@ fn table(method: Method, outcomes: &[(Cell, Outcome)]) -> String {
         .collect();
     let mut text = format!("\n{:<26}", format!("{method:?}"));
     for stage in method.stages() {
-        text.push_str(&format!("{:<22}", stage.name));
+        text.push_str(&format!("{:<25}", stage.name));
     }
     for wrong in Wrong::ALL {
         text.push_str(&format!("\n{:<26}", wrong.name()));
         for stage in method.stages() {
             text.push_str(&format!(
-                "{:<22}",
+                "{:<25}",
                 words.get(&(wrong as usize, stage.name)).copied().unwrap_or("")
             ));
         }
@@ -88,13 +88,13 @@ fn test(method: Method) {
 }
 
 #[test]
-#[ignore = "takes many minutes: `cargo test --test it -- --ignored --nocapture survive:: matrix::`"]
+#[ignore = "takes some minutes: `cargo test --locked --test it -- --ignored --nocapture --test-threads 1 matrix::`"]
 fn every_fault_in_every_stage_of_a_direct_rotation() {
     test(Method::Direct);
 }
 
 #[test]
-#[ignore = "takes many minutes: `cargo test --test it -- --ignored --nocapture survive:: matrix::`"]
+#[ignore = "takes some minutes: `cargo test --locked --test it -- --ignored --nocapture --test-threads 1 matrix::`"]
 fn every_fault_in_every_stage_of_a_rotation_through_rancher() {
     test(Method::Rancher);
 }
