@@ -246,14 +246,13 @@ impl Rotation {
             .filter(|node| !node.is_worker_only() && is_connected(node))
             .cloned()
             .collect();
-        let now = self.world.clock.now();
         for node in &nodes {
             layout::deploy(
                 node,
                 &format!("{}/ssl", node.kubernetes_folder()),
                 &bundle,
                 &layout::names_for(node, &bundle),
-                now,
+                node.now(&self.world.clock),
             )?;
         }
         self.pause(15.0).await;
@@ -419,7 +418,7 @@ fn fetch(world: &World, node: &SimNode, bundle: &Bundle, race: Race) {
             .is_ok()
     };
     let complete = names.iter().all(exists);
-    let written = layout::deploy(node, &folder, bundle, &names, world.clock.now());
+    let written = layout::deploy(node, &folder, bundle, &names, node.now(&world.clock));
     if race == Race::Lost || !complete || written.is_err() {
         return;
     }
