@@ -164,7 +164,8 @@ impl Execution<'_> {
 
     /// Keeps what an object held in the run's folder on the node, and reads it back: it is overwritten next.
     ///
-    /// What the run has kept first stays: when it comes by again, the object may hold what it wrote itself.
+    /// What the run has kept first stays: when it comes by again, the object may hold what it wrote itself. A connection that breaks
+    /// ends what the script reads: a part of the content gets no name.
     pub(super) async fn keep(
         &self,
         peer: &Peer<'_>,
@@ -181,12 +182,17 @@ impl Execution<'_> {
              if [ -e {file_name} ]; then echo kept >&2\n\
              else\n  \
              cat >{file_name}.new\n  \
+             case $(cksum <{file_name}.new) in\n  \
+             *' {size}') ;;\n  \
+             *) rm -f {file_name}.new; echo 'a part of it arrived' >&2; exit 1 ;;\n  \
+             esac\n  \
              {settled}\n  \
              mv -f {file_name}.new {file_name}\n  \
              {settled}\n\
              fi\n\
              cat {file_name}",
             self.run.holder.run,
+            size = content.len(),
             settled = settle(".")
         );
         let command = Command::new(script).with_stdin(Zeroizing::new(content.to_vec()));

@@ -398,7 +398,8 @@ fn scripts_that_run_twice_leave_what_they_leave_when_they_run_once() {
         let before = node.tree();
         let restarts = perform(&node, &case);
         let once = node.tree();
-        let mut changes: BTreeSet<String> = difference(&before, &once).iter().map(|line| short(line)).collect();
+        let mut changes: BTreeSet<String> =
+            difference(&before, &once).iter().map(|line| short(line)).collect();
         // Where there is a getfacl, a backup tells ACLs too.
         changes.remove("+ RUN/backup.acls");
         let expected: BTreeSet<String> = case.changes.iter().map(|&line| line.to_owned()).collect();
