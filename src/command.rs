@@ -2,6 +2,7 @@
 //!
 //! `plan` makes commands from actions, `gather` makes the probe, `transport` runs them with the [`Access`] that a node allows.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -154,12 +155,19 @@ pub fn docker_root(image_word: &str) -> String {
     )
 }
 
-/// Returns the command of a script that waits until what was written below a folder, a word of that script, has reached its disk.
+/// Returns the command of a script that waits until what was written below folders, words of that script, has reached their disks.
 ///
-/// That file system alone is waited for: a bare `sync`, which is what a node without `-f` gets (coreutils before 8.24, busybox
+/// Those file systems alone are waited for: a bare `sync`, which is what a node without `-f` gets (coreutils before 8.24, busybox
 /// before 1.27), waits for every disk of the node, a dead network mount among them.
-pub fn settle(folder: &str) -> String {
-    format!("{{ sync -f {folder} 2>/dev/null || sync; }}")
+pub fn settle(folders: &str) -> String {
+    format!("{{ sync -f {folders} 2>/dev/null || sync; }}")
+}
+
+/// Returns the same command for the folders of files: each may be a mount of its own.
+pub fn settle_around<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
+    let folder = |path: &'a str| path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    let folders: BTreeSet<&str> = paths.into_iter().map(folder).collect();
+    settle(&folders.into_iter().map(quote).collect::<Vec<String>>().join(" "))
 }
 
 /// Returns a text as one word of a POSIX shell.

@@ -7,7 +7,7 @@ use super::Retry;
 use super::certificate::{Gate, NewFile};
 use super::restore::{self, Restoration};
 use super::{backup, switch};
-use crate::command::{Command, quote, settle};
+use crate::command::{Command, quote, settle, settle_around};
 use crate::facts::Observation;
 use crate::inventory::NodeName;
 use crate::pki::{Fingerprint, Service};
@@ -402,11 +402,12 @@ fn copy_files(directory: &str, folder: TmpFolder, copies: &[FileCopy]) -> Comman
     for copy in copies {
         let _ = writeln!(script, "prepare {} {}", quote(&copy.source), quote(&copy.destination));
     }
-    let _ = writeln!(script, "{}", settle("\"$directory\""));
+    let settled = settle_around(copies.iter().map(|copy| copy.destination.as_str()));
+    let _ = writeln!(script, "{settled}");
     for copy in copies {
         let _ = writeln!(script, "add {}", quote(&copy.destination));
     }
-    script.push_str(&settle("\"$directory\""));
+    script.push_str(&settled);
     Command::new(script)
 }
 
@@ -453,7 +454,7 @@ fn receive_files(directory: &str, folder: TmpFolder, destinations: &[&str]) -> C
         let name = destination.rsplit('/').next().unwrap_or_default();
         let _ = writeln!(script, "add {} {}", quote(name), quote(destination));
     }
-    script.push_str(&settle("\"$directory\""));
+    script.push_str(&settle_around(destinations.iter().copied()));
     Command::new(script)
 }
 

@@ -59,11 +59,12 @@ fn save_acls(directory: &str) -> String {
     )
 }
 
-/// Returns the function of a script that tells whether a file has the ACL that a run has saved; where nobody can tell, it has.
+/// Returns the function of a script that tells whether a file has the ACL that a run has saved, of itself or of the file that is
+/// named behind it; where nobody can tell, it has.
 pub(super) fn as_saved_acl(run: &str) -> String {
     format!(
         "saved_acls=.certroll/{}/backup.acls\n\
-         as_acl() {{ [ ! -f \"$saved_acls\" ] || ! getfacl --version >/dev/null 2>&1 || grep -qxF -e \"$(getfacl -cnps \"$1\" | tr '\\n' ,) ./$1\" \"$saved_acls\"; }}\n",
+         as_acl() {{ [ ! -f \"$saved_acls\" ] || ! getfacl --version >/dev/null 2>&1 || grep -qxF -e \"$(getfacl -cnps \"$1\" | tr '\\n' ,) ./${{2:-$1}}\" \"$saved_acls\"; }}\n",
         quote(run)
     )
 }

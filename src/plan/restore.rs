@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::as_saved_acl;
 use super::certificate::Ownership;
-use crate::command::{Command, quote, settle};
+use crate::command::{Command, quote, settle, settle_around};
 use crate::pki::Fingerprint;
 
 /// How long files may take to be put back.
@@ -98,6 +98,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
         .map(|file| file.path.as_str())
         .chain(wanted.retired.iter().map(String::as_str))
         .collect();
+    let settled = settle_around(places.iter().copied().chain(["./written"]));
     let mut script = format!(
         "set -eu\n\
          umask 077\n\
@@ -126,7 +127,7 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
     }
     // A renamed file must not be empty when the power goes. From here on it goes to its end: between two halves of a pair is no
     // place to stop.
-    let _ = writeln!(script, "{}\ntrap '' HUP INT TERM PIPE", settle("."));
+    let _ = writeln!(script, "{settled}\ntrap '' HUP INT TERM PIPE");
     for path in places {
         let _ = writeln!(script, "place {}", quote(path));
     }
@@ -137,16 +138,11 @@ pub(super) fn restore(directory: &str, wanted: &Restoration) -> Command {
     for Saved { path, .. } in &wanted.files {
         let member = quote(&format!("./{path}"));
         let _ = writeln!(script, "tar -xOf \"$backup\" {member} | cmp - {}", quote(path));
-        let _ = writeln!(
-            script,
-            "as_acl {0} || {{ echo {0}': its ACL is not the one that was saved' >&2; exit 1; }}",
-            quote(path)
-        );
     }
     for path in &wanted.emptied {
         let _ = writeln!(script, "[ ! -d {0} ] || rmdir {0} 2>/dev/null || true", quote(path));
     }
-    script.push_str(&settle("."));
+    script.push_str(&settled);
     Command::new(script).with_timeout(RESTORE_TIMEOUT)
 }
 
@@ -174,6 +170,10 @@ fn extract(files: &[Saved]) -> String {
          prepare() {\n  \
          if [ -f \"$1\" ] && same \"$out/$1\" \"$1\" && as_acl \"$1\"; then echo \"kept $1\"; return 0; fi\n  \
          mv \"$out/$1\" \"$1.certroll\"\n  \
+         if ! as_acl \"$1.certroll\" \"$1\"; then\n    \
+         echo \"$1: its ACL does not come back with this node's tar; one that knows --acls brings it\" >&2\n    \
+         exit 1\n  \
+         fi\n  \
          touch \"$1.certroll\"\n  \
          note \"$1.certroll\" \"$1\"\n\
          }\n\

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::certificate::NewFile;
-use crate::command::{Command, quote, settle};
+use crate::command::{Command, quote, settle, settle_around};
 
 /// How long files may take to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(2);
@@ -40,6 +40,8 @@ pub(super) fn lay_aside(directory: &str) -> Command {
 /// renamed at the end, certificate and key one right after the other. Files that are there already are left alone, so that
 /// it can be run again.
 pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> Command {
+    // What this run writes down of them lies in the folder itself.
+    let settled = settle_around(files.iter().map(|file| file.path.as_str()).chain(["./written"]));
     let mut script = format!("set -eu\numask 077\ncd {}\nstaged=.certroll/$RUN/staged\n", quote(directory));
     if !files.is_empty() {
         script.push_str(
@@ -79,7 +81,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
     if !files.is_empty() {
         // A renamed file must not be empty when the power goes. From here on it goes to its end: between two halves of a pair
         // is no place to stop.
-        let _ = writeln!(script, "{}\ntrap '' HUP INT TERM PIPE", settle("."));
+        let _ = writeln!(script, "{settled}\ntrap '' HUP INT TERM PIPE");
     }
     for file in files {
         let _ = writeln!(script, "place {}", quote(&file.path));
@@ -89,7 +91,7 @@ pub(super) fn switch(directory: &str, files: &[NewFile], retired: &[String]) -> 
         let _ = writeln!(script, "cmp \"$staged\"/{0} {0}", quote(&file.path));
     }
     script.push_str(&retire(retired));
-    script.push_str(&settle("."));
+    script.push_str(&settled);
     Command::new(script).with_timeout(WRITE_TIMEOUT)
 }
 
@@ -137,5 +139,9 @@ pub(super) fn clear_staging(directory: &str) -> Command {
 /// Removes what one run has laid aside.
 pub(super) fn clear_staging_of(directory: &str, run: &str) -> Command {
     let directory = quote(directory);
-    Command::new(format!("rm -rf {directory}/.certroll/{}/staged\n{}", quote(run), settle(&directory)))
+    Command::new(format!(
+        "set -eu\nrm -rf {directory}/.certroll/{}/staged\n{}",
+        quote(run),
+        settle(&directory)
+    ))
 }

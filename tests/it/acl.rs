@@ -117,7 +117,7 @@ fn a_file_that_differs_in_its_acl_alone_is_not_as_it_was() {
     };
     let output = site.run(restore.commands(&site.seen).first().unwrap());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("ssl/a.pem: its ACL is not the one"), "{said}");
+    assert!(!output.status.success() && said.contains("ssl/a.pem: its ACL does not come back"), "{said}");
     site.tell("user::rw-\nuser:1000:r--\ngroup::r--\nmask::r--\nother::---\n\n");
     site.says(restore.commands(&site.seen).first().unwrap());
     assert_eq!((site.look(), site.missing().as_str()), ((true, true), ""));
