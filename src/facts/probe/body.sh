@@ -6,10 +6,13 @@ limit=
 timeout 1 true 2>/dev/null && limit="timeout $T"
 engine() { $limit docker "$@"; }
 
+# Whether a status says that the time was over: 124, or where timeout is busybox's that of the signal.
+late() { [ "$1" = 124 ] || [ "$1" = 143 ]; }
+
 # What docker said when it failed, or that it said nothing in time.
 docker_error() {
   frame docker-error
-  if [ "$1" = 124 ]; then printf '%s does not answer within %s s\n' "$2" "$T"; else printf '%s\n' "$3"; fi
+  if late "$1"; then printf '%s does not answer within %s s\n' "$2" "$T"; else printf '%s\n' "$3"; fi
 }
 
 # The first lines of a key hold version, modulus and exponent: of a PKCS#1 RSA key of 2048 bits (`MIIE`) exactly the first
@@ -80,7 +83,7 @@ directory=
 for name in kubelet kube-proxy kube-apiserver etcd; do
   directory=$(engine inspect --format '{{range .Mounts}}{{if eq .Destination "/etc/kubernetes"}}{{.Source}}{{end}}{{end}}' "$name" 2>/dev/null)
   status=$?
-  if [ -n "$directory" ] || [ "$status" = 124 ]; then break; fi
+  if [ -n "$directory" ] || late "$status"; then break; fi
 done
 if [ -z "$directory" ]; then
   for candidate in "$P/etc/kubernetes" /etc/kubernetes /opt/rke/etc/kubernetes /mnt/sda1/rke/etc/kubernetes; do
@@ -144,9 +147,12 @@ if [ "$answered" = 0 ]; then
     engine inspect --format '{{json .Name}}	{{json .Config.Image}}	{{json .State}}	{{.RestartCount}}' $ids 2>/dev/null
     # One that was removed meanwhile is no error.
     status=$?
-    [ "$status" != 124 ] || docker_error 124 'docker inspect'
+    ! late "$status" || docker_error "$status" 'docker inspect'
   fi
-  engine inspect --format '{{range .Args}}{{println .}}{{end}}' kube-apiserver 2>/dev/null | while IFS= read -r argument; do
+  arguments=$(engine inspect --format '{{range .Args}}{{println .}}{{end}}' kube-apiserver 2>/dev/null)
+  status=$?
+  ! late "$status" || docker_error "$status" 'docker inspect'
+  printf '%s\n' "$arguments" | while IFS= read -r argument; do
     case $argument in
     --service-account-key-file=*) frame service-account-key-file "${argument#*=}" ;;
     esac
@@ -165,7 +171,7 @@ if [ "$answered" = 0 ]; then
     # RKE before 0.3 names the endpoint in a variable that etcdctl 3 does not read (rancher/rke#1312).
     answer=$(engine exec -e ETCDCTL_API=3 -e "ETCDCTL_ENDPOINTS=$E" etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
     status=$?
-    [ "$status" != 124 ] || answer="docker exec does not answer within $T s"
+    ! late "$status" || answer="docker exec does not answer within $T s"
     frame etcd "$status"
     printf '%s\n' "$answer"
     ;;

@@ -18,11 +18,15 @@ const MARKER: &str = "certroll-test";
 
 /// Looks at a folder as if it were a node's root; returns what was seen, and all that left the node.
 fn look(files: &[(&str, &[u8])], keys: KeyReading) -> (Observation, Vec<u8>) {
-    look_beside_docker(files, keys, "exit 1")
+    look_beside(files, keys, &[("docker", "exit 1")])
 }
 
-/// Looks at a folder, beside a docker that is a shell script; what it does not answer is waited for one second.
-fn look_beside_docker(files: &[(&str, &[u8])], keys: KeyReading, docker: &str) -> (Observation, Vec<u8>) {
+/// Looks at a folder, beside programs that are shell scripts; what docker does not answer is waited for one second.
+fn look_beside(
+    files: &[(&str, &[u8])],
+    keys: KeyReading,
+    programs: &[(&str, &str)],
+) -> (Observation, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let ssl = folder.path().join("etc/kubernetes/ssl");
     fs::create_dir_all(&ssl).unwrap();
@@ -31,7 +35,9 @@ fn look_beside_docker(files: &[(&str, &[u8])], keys: KeyReading, docker: &str) -
     }
     // The script runs as whoever tests.
     program(folder.path(), "id", "#!/bin/sh\necho 0\n");
-    program(folder.path(), "docker", &format!("#!/bin/sh\n{docker}\n"));
+    for (name, text) in programs {
+        program(folder.path(), name, &format!("#!/bin/sh\n{text}\n"));
+    }
     let text = "nodes:\n- {address: 10.0.0.1, user: u, role: [controlplane, etcd]}\n";
     let inventory = Inventory::parse(text, "cluster.yml").unwrap().inventory;
     let prefix = folder.path().to_str().unwrap();
@@ -148,14 +154,19 @@ fn a_docker_that_hangs_is_told_from_a_node_that_does() {
     };
     let Pair { certificate, .. } = authority(&rcgen::PKCS_ECDSA_P256_SHA256);
     let files = [("kube-ca.pem", certificate.as_bytes())];
-    let seen = |hanging| look_beside_docker(&files, KeyReading::PublicPrefix, &answers(hanging)).0;
-    for (hanging, error, health) in [
-        ("none", None, Some(true)),
-        ("ps", Some("docker does not answer within 1 s"), None),
-        ("inspect", Some("docker inspect does not answer within 1 s"), Some(true)),
-        ("exec", None, Some(false)),
+    let coreutils = "exec /usr/bin/timeout \"$@\"";
+    let busybox = "/usr/bin/timeout \"$@\"; status=$?; [ $status != 124 ] || exit 143; exit $status";
+    for (hanging, timeout, error, health) in [
+        ("none", coreutils, None, Some(true)),
+        ("ps", coreutils, Some("docker does not answer within 1 s"), None),
+        ("ps", busybox, Some("docker does not answer within 1 s"), None),
+        ("inspect", coreutils, Some("docker inspect does not answer within 1 s"), Some(true)),
+        ("inspect", busybox, Some("docker inspect does not answer within 1 s"), Some(true)),
+        ("exec", coreutils, None, Some(false)),
     ] {
-        let seen = seen(hanging);
+        let programs = [("docker", answers(hanging)), ("timeout", timeout.to_owned())];
+        let programs = programs.each_ref().map(|(name, text)| (*name, text.as_str()));
+        let seen = look_beside(&files, KeyReading::PublicPrefix, &programs).0;
         assert_eq!(seen.docker_error.as_deref(), error, "{hanging}");
         assert_eq!(seen.health.first().and_then(|health| health.healthy), health, "{hanging}");
         // What docker does not need to tell is known all the same.
