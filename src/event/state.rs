@@ -218,6 +218,11 @@ impl StepState {
         matches!(self.outcome, Some(Outcome::Done { .. } | Outcome::Unneeded { .. }))
     }
 
+    /// Returns whether what it does stands: it ended well, if only in an earlier attempt, and this one has not come to it since.
+    pub fn stands(&self) -> bool {
+        self.is_well() || (self.started_at.is_none() && self.well_in.is_some())
+    }
+
     /// Returns whether it began and has no end: it runs, or was cut off.
     pub fn is_running(&self) -> bool {
         self.started_at.is_some() && self.outcome.is_none()

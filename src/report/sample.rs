@@ -17,7 +17,9 @@ use crate::plan::{
     Plan, Procedure, Stage, StageName, Step, StepId, TmpFolder, Via,
 };
 
-pub(super) use direct::{direct_done_run, direct_facts, direct_plan, direct_run_failing};
+pub(super) use direct::{
+    direct_done_run, direct_facts, direct_plan, direct_run_failing, direct_run_resumed_in_vain,
+};
 
 /// The name of every sample run.
 pub(super) const RUN: &str = "20261121-190502-7f3a";

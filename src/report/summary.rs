@@ -188,7 +188,7 @@ fn finished_nodes(state: &RunState) -> String {
 fn backups(state: &RunState, plan: &Plan, facts: &Facts, standing: Standing) -> String {
     let mut places: BTreeMap<&str, Vec<&NodeName>> = BTreeMap::new();
     for step in plan.steps().filter(|step| step.action == Action::Backup) {
-        let is_done = state.steps.iter().any(|seen| seen.step == step.id && is_well(seen));
+        let is_done = state.steps.iter().any(|seen| seen.step == step.id && seen.well_in.is_some());
         let Some(node) = step.node.as_ref().filter(|_| is_done) else { continue };
         if let Some(seen) = facts.node(node).and_then(|node| node.observation()) {
             places.entry(&seen.kubernetes_directory).or_default().push(node);
@@ -275,7 +275,8 @@ fn next(state: &RunState, plan: &Plan, facts: &Facts) -> String {
 mod tests {
     use super::*;
     use crate::report::sample::{
-        direct_done_run, direct_facts, direct_plan, direct_run_failing, done_run, facts, failed_run, plan,
+        direct_done_run, direct_facts, direct_plan, direct_run_failing, direct_run_resumed_in_vain, done_run,
+        facts, failed_run, plan,
     };
 
     #[test]
@@ -308,6 +309,12 @@ mod tests {
     #[test]
     fn a_run_that_stopped_between_nodes_says_where_each_stands() {
         insta::assert_snapshot!(direct(&direct_run_failing(StageName::ControlPlane, Some("cp-2"))));
+    }
+
+    /// What the first attempt did stands, however early the second one stopped.
+    #[test]
+    fn a_resume_that_stops_early_tells_what_was_switched_before() {
+        insta::assert_snapshot!(direct(&direct_run_resumed_in_vain("cp-2", "w-1")));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::{
     BTreeMap, Duration, Event, EventKind, Facts, Fingerprint, NodeName, Outcome, PLAN_VERSION, Plan,
-    Procedure, RunOutcome, Stage, StageName, Story, Timestamp, Via, at, facts, name, stage, verify,
+    Procedure, RUN, RunOutcome, Stage, StageName, StageOutline, Story, Timestamp, Via, at, facts, name,
+    stage, verify,
 };
 use crate::facts::{Content, File};
 use crate::pki::{Authority, Certificate, KeyAlgorithm, Leaf, Location, Usage};
@@ -253,7 +254,32 @@ fn file(certificate: &str, is_renewed: bool) -> File {
 /// Returns a run of the plan that fails at the first step of a stage on a node; nothing after it is run.
 pub(in crate::report) fn direct_run_failing(at_stage: StageName, node: Option<&str>) -> Vec<Event> {
     let plan = direct_plan();
-    let mut story = Story::begin(&plan);
+    failing(Story::begin(&plan), &plan, at_stage, node).finish(RunOutcome::Failed)
+}
+
+/// Returns a run of the plan whose process died at the first step of a control plane node, and whose resume fails at the preflight of
+/// another node.
+pub(in crate::report) fn direct_run_resumed_in_vain(died_on: &str, fails_on: &str) -> Vec<Event> {
+    let plan = direct_plan();
+    let mut story = failing(Story::begin(&plan), &plan, StageName::ControlPlane, Some(died_on));
+    let is_end =
+        |event: &Event| matches!(event.kind, EventKind::StepFinished { outcome: Outcome::Failed { .. }, .. });
+    if let Some(end) = story.events.iter().position(is_end) {
+        story.events.truncate(end);
+    }
+    story.happens(EventKind::RunResumed {
+        run: RUN.to_owned(),
+        cluster: plan.cluster.clone(),
+        attempt: 2,
+        owner: "ops@bastion".to_owned(),
+        pid: 4712,
+        stages: StageOutline::of(&plan),
+    });
+    failing(story, &plan, StageName::Preflight, Some(fails_on)).finish(RunOutcome::Failed)
+}
+
+/// Goes on with a story until the first step of a stage on a node fails; nothing after it is run.
+fn failing(mut story: Story, plan: &Plan, at_stage: StageName, node: Option<&str>) -> Story {
     let mut has_failed = false;
     for stage in &plan.stages {
         if !has_failed {
@@ -276,7 +302,7 @@ pub(in crate::report) fn direct_run_failing(at_stage: StageName, node: Option<&s
             }
         }
     }
-    story.finish(RunOutcome::Failed)
+    story
 }
 
 /// Returns a run of the plan in which everything went well.

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::{is_well, names, printable};
+use super::{names, printable};
 use crate::event::{RunOutcome, RunState, StepState};
 use crate::facts::Facts;
 use crate::inventory::NodeName;
@@ -38,7 +38,7 @@ impl Standing {
     }
 }
 
-/// How far a node's turn came.
+/// How far a node's turn came, in whichever attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing was done there.
@@ -52,8 +52,8 @@ pub(super) enum Phase {
 impl Phase {
     pub(super) fn of(state: &RunState, step: &Step) -> Self {
         match state.steps.iter().find(|seen| seen.step == step.id) {
-            Some(seen) if is_well(seen) => Self::Done,
-            Some(StepState { started_at: Some(_), .. }) => Self::Unknown,
+            Some(seen) if seen.stands() => Self::Done,
+            Some(StepState { begun_in: Some(_), .. }) => Self::Unknown,
             _ => Self::NotBegun,
         }
     }
