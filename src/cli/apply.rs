@@ -104,7 +104,7 @@ async fn load(
     }
     plan.deadline = arguments.options.deadline.or(plan.deadline);
     let what = format!("the plan `{}` is not carried out", path.display());
-    leave_out(&mut plan, &facts, (&what, arguments.options.majority()), terminal)?;
+    leave_out(&mut plan, &facts, (&what, arguments.options.majority()), None, terminal)?;
     plan.blockers.retain(|blocker| blocker.code != "plan-violates-rule");
     plan.blockers.extend(check(&without_away(&plan, &facts), &facts));
     let part = arguments.options.break_lock.as_deref();

@@ -2,19 +2,21 @@
 
 use super::failure::{Failure, REFUSED};
 use super::terminal::Terminal;
+use crate::event::RunState;
 use crate::facts::Facts;
-use crate::inventory::Role;
-use crate::plan::{Away, Majority, Plan, away};
+use crate::inventory::{NodeName, Role};
+use crate::plan::{Action, Away, Majority, Plan, Step, away};
 use crate::report::escape::shown;
 
 /// Refuses to go on without nodes of etcd and the control plane, unless the operator waives them now, and says what is left out; `what`
-/// says what it is that does not go on.
+/// says what it is that does not go on, `earlier` what attempts at its run there were.
 ///
 /// The lock is taken on all nodes of the control plane that are there now.
 pub(super) fn leave_out(
     plan: &mut Plan,
     facts: &Facts,
     (what, majority): (&str, Majority),
+    earlier: Option<&RunState>,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     if majority == Majority::Waived {
@@ -38,10 +40,10 @@ pub(super) fn leave_out(
     }
     for away in &away {
         terminal.tell(&format!(
-            "warning: node {} cannot be looked at: {}; its steps are not run, and it stays as it is: `certroll apply --resume` does them \
-             when it is back",
+            "warning: node {} cannot be looked at: {}; {}",
             away.node.name,
-            shown(&away.unseen.error)
+            shown(&away.unseen.error),
+            what_is_left(plan, &away.node.name, earlier)
         ));
         if let Some(hint) = &away.unseen.hint {
             terminal.tell(&format!("hint: {}", shown(hint)));
@@ -50,6 +52,32 @@ pub(super) fn leave_out(
     let control_plane = facts.seen().filter(|(node, _)| node.has(Role::ControlPlane));
     plan.lock_nodes = control_plane.map(|(node, _)| node.name.clone()).collect();
     Ok(())
+}
+
+/// Returns what an attempt leaves out that does nothing on a node.
+fn what_is_left(plan: &Plan, node: &NodeName, earlier: Option<&RunState>) -> &'static str {
+    let concerns = |step: &&Step| match &step.action {
+        // Whoever rotates changes every node.
+        Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => true,
+        action => action.changes_something() && step.node.as_ref() == Some(node),
+    };
+    let stands = |step: &&Step| {
+        let mut seen = earlier.into_iter().flat_map(|state| &state.steps);
+        seen.any(|seen| seen.step == step.id && seen.stands())
+    };
+    let changes: Vec<&Step> = plan.steps().filter(concerns).collect();
+    match changes.iter().filter(|step| stands(step)).count() {
+        0 => {
+            "its steps are not run, and it stays as it is: `certroll apply --resume` does them when it is back"
+        }
+        done if done < changes.len() => {
+            "what is left of its steps is not run, and it stays as it is: `certroll apply --resume` does that when it is back"
+        }
+        _ => {
+            "all that changes it was done by an earlier attempt, and only the check of it is left out: `certroll apply --resume` makes \
+             up for that when it is back"
+        }
+    }
 }
 
 fn in_words(away: &Away<'_>) -> String {

@@ -41,7 +41,7 @@ pub(super) async fn run(
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
     let what = format!("run {name} does not go on");
-    leave_out(&mut plan, &facts, (&what, arguments.options.majority()), terminal)?;
+    leave_out(&mut plan, &facts, (&what, arguments.options.majority()), Some(&state), terminal)?;
     refuse_moved(&plan, &loaded.inventory, &facts, &state)?;
     if !terminal.is_json() {
         terminal.print(&report::runs::outlook(&state, &plan, terminal.style()));

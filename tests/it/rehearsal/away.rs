@@ -8,17 +8,17 @@ use super::{Ended, KUBERNETES, Rehearsal, name, of_kind, rehearse};
 const APPLY: [&str; 5] = ["apply", "--via", "direct", "--force", "--yes"];
 const RESUME: [&str; 3] = ["apply", "--resume", "--yes"];
 
-/// Leaves a run that stopped at the first worker, which has been put right since.
-async fn stopped_at_the_first_worker(cluster: &str) -> Rehearsal {
+/// Leaves a run that stopped at a worker, which has been put right since.
+async fn stopped_at(worker: &str, cluster: &str) -> Rehearsal {
     let lab = Rehearsal::of(cluster, Layout::Healthy, |options| options.pace = BRISK).await;
     let fault = Fault::CommandFails {
         pattern: "prepare()".to_owned(),
         status: 1,
         stderr: "mv: Input/output error".to_owned(),
     };
-    lab.fleet.inject(&name("w-1"), fault);
+    lab.fleet.inject(&name(worker), fault);
     lab.certroll(&APPLY).await.expect(1);
-    lab.fleet.mend(&name("w-1"));
+    lab.fleet.mend(&name(worker));
     lab
 }
 
@@ -33,7 +33,7 @@ fn all_but(lab: &Rehearsal, old: &str, left: &[&str]) {
 #[test]
 fn a_worker_that_is_away_keeps_no_resume_from_the_rest() {
     rehearse(async {
-        let lab = stopped_at_the_first_worker(SMALL).await;
+        let lab = stopped_at("w-1", SMALL).await;
         let old = certificates(&lab, "w-2")["kube-node"].serial.clone();
         all_but(&lab, &old, &["w-1", "w-2"]);
         lab.fleet.inject(&name("w-2"), Fault::Unreachable);
@@ -42,6 +42,7 @@ fn a_worker_that_is_away_keeps_no_resume_from_the_rest() {
             .await
             .expect(1)
             .says("warning: node w-2 cannot be looked at: ")
+            .says("its steps are not run, and it stays as it is")
             .shows("not run")
             .shows("the node cannot be looked at: ")
             .shows("when w-2 can be reached");
@@ -57,6 +58,30 @@ fn a_worker_that_is_away_keeps_no_resume_from_the_rest() {
     });
 }
 
+/// What an earlier attempt did is not told as left to do; what is missing is the check of it.
+#[test]
+fn a_worker_that_had_its_turn_before_it_went_away_lacks_its_check_alone() {
+    rehearse(async {
+        let lab = stopped_at("w-2", SMALL).await;
+        let old = certificates(&lab, "w-2")["kube-node"].serial.clone();
+        all_but(&lab, &old, &["w-2"]);
+        lab.fleet.inject(&name("w-1"), Fault::Unreachable);
+        let ended = lab.certroll(&RESUME).await.expect(1);
+        assert!(!ended.stderr.contains("stays as it is"), "{}", ended.stderr);
+        ended
+            .says("all that changes it was done by an earlier attempt, and only the check of it is left out")
+            .shows("Every node has its new certificates")
+            .shows("when w-1 can be reached");
+        all_but(&lab, &old, &[]);
+
+        lab.fleet.mend(&name("w-1"));
+        let before = restarts(&lab).len();
+        lab.certroll(&RESUME).await.expect(0);
+        assert_eq!(restarts(&lab).len(), before);
+        staging_is_gone(&lab);
+    });
+}
+
 /// Expects a refusal that says what is so: the node cannot be looked at, and nobody has changed anything.
 fn names_the_node(ended: Ended, node: &str) {
     let ended =
@@ -69,7 +94,7 @@ fn names_the_node(ended: Ended, node: &str) {
 #[test]
 fn a_member_that_is_away_is_named_and_its_rest_can_be_done_without_it() {
     rehearse(async {
-        let lab = stopped_at_the_first_worker(TRIO).await;
+        let lab = stopped_at("w-1", TRIO).await;
         let old = certificates(&lab, "w-2")["kube-node"].serial.clone();
         lab.fleet.inject(&name("cp-3"), Fault::Unreachable);
         let effects = lab.effects();
