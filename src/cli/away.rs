@@ -49,9 +49,26 @@ pub(super) fn leave_out(
             terminal.tell(&format!("hint: {}", shown(hint)));
         }
     }
+    if let Some(earlier) = earlier {
+        warn_of_locks(plan, facts, &earlier.run, terminal);
+    }
     let control_plane = facts.seen().filter(|(node, _)| node.has(Role::ControlPlane));
     plan.lock_nodes = control_plane.map(|(node, _)| node.name.clone()).collect();
     Ok(())
+}
+
+/// Names the nodes on which an earlier attempt may have left the lock of a run, and that cannot be asked for it now: once the run has
+/// ended, nobody else gives it back.
+fn warn_of_locks(plan: &Plan, facts: &Facts, run: &str, terminal: &Terminal) {
+    let unseen = facts.nodes.iter().filter(|node| node.result.is_err());
+    for node in unseen.filter(|node| plan.lock_nodes.contains(&node.name)) {
+        terminal.tell(&format!(
+            "warning: the lock of run {0} may still lie on {1}: when {1} is back, `certroll apply --resume {0}` gives it back, or, once \
+             that run has ended well, `--break-lock {0}` of the next one takes it away",
+            shown(run),
+            node.name
+        ));
+    }
 }
 
 /// Returns what an attempt leaves out that does nothing on a node.

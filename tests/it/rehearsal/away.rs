@@ -102,11 +102,12 @@ fn a_member_that_is_away_is_named_and_its_rest_can_be_done_without_it() {
         assert_eq!(lab.effects(), effects, "a refusal changes nothing");
 
         // Its turn has been: workers need the others alone.
-        let events = lab
-            .certroll(&[&RESUME[..], &["--without-majority", "-o", "json"]].concat())
-            .await
-            .expect(1)
-            .events();
+        let ended =
+            lab.certroll(&[&RESUME[..], &["--without-majority", "-o", "json"]].concat()).await.expect(1);
+        let events = ended.events();
+        let run = events[0]["run"].as_str().unwrap();
+        let ended = ended.says(&format!("the lock of run {run} may still lie on cp-3"));
+        ended.says(&format!("`--break-lock {run}`"));
         assert_eq!(of_kind(&events, "lock_taken")[0]["nodes"], serde_json::json!(["cp-1", "cp-2"]));
         all_but(&lab, &old, &[]);
         lab.fleet.mend(&name("cp-3"));
