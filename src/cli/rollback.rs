@@ -126,9 +126,11 @@ impl Told {
         &self.run.state.run
     }
 
-    /// Returns whether anything can have been changed by it.
+    /// Returns whether anything can have been changed by it. Keys that it laid aside count: a rollback removes them.
     fn has_effects(&self) -> bool {
-        self.run.plan.steps().any(|step| step.action.changes_something() && self.began.contains(&step.id))
+        let leaves_something =
+            |action: &Action| action.changes_something() || matches!(action, Action::LayAside { .. });
+        self.run.plan.steps().any(|step| leaves_something(&step.action) && self.began.contains(&step.id))
     }
 
     /// Returns the run that it has taken back, to the end.

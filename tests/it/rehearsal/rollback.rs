@@ -272,6 +272,34 @@ fn keys_that_were_laid_aside_go_from_every_node() {
     });
 }
 
+/// A run that stopped before its first switch is the newest that left something: the one before it stays as it is.
+#[test]
+fn a_run_that_laid_keys_aside_and_no_more_is_the_one_that_is_taken_back() {
+    rehearse(async {
+        let lab = Rehearsal::of(SMALL, Layout::Healthy, |options| options.pace = BRISK).await;
+        lab.certroll(&DIRECT).await.expect(0);
+        let rotated = everything(&lab);
+        let before = restarts(&lab).len();
+        let fault = Fault::CommandFails {
+            pattern: "tar -C /etc/kubernetes/.certroll/\"$RUN\"/staged -xf -".to_owned(),
+            status: 1,
+            stderr: "tar: write error: Input/output error".to_owned(),
+        };
+        lab.fleet.inject(&name("w-2"), fault);
+        lab.certroll(&DIRECT).await.expect(1);
+        lab.fleet.mend(&name("w-2"));
+        let staged = lab.fleet.node(&name("w-1")).unwrap().files();
+        assert!(staged.iter().any(|file| file.path.contains("/staged/")));
+        let run = newest(&lab).await;
+
+        lab.certroll(&BACK).await.expect(0).shows(&run).shows("remove the keys that were laid aside");
+        assert_eq!(newest_undone(&lab).await, run);
+        staging_is_gone(&lab);
+        assert_eq!(everything(&lab), rotated);
+        assert_eq!(restarts(&lab).len(), before);
+    });
+}
+
 /// Returns the run that the newest one takes back.
 async fn newest_undone(lab: &Rehearsal) -> String {
     let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
