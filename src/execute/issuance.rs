@@ -267,37 +267,31 @@ impl Execution<'_> {
     /// Returns the pair that an earlier attempt made and that a node has in use, if there is one.
     ///
     /// A node that lost its power between the two halves has the new certificate and the old key: that is no pair, and its switch is
-    /// made again.
+    /// made again. A node that does not give its pair is passed over where another one does: in place of one that is in use, none is
+    /// made.
     async fn find_again(
         &self,
         wanted: &NewCertificate,
         authority: &Certificate,
     ) -> Result<Option<Pair>, StepError> {
-        for found in self.earlier.places(&self.run.facts, Location::Ssl, &wanted.name) {
+        let name = wanted.name.as_str();
+        let mut unread = None;
+        for found in self.earlier.places(&self.run.facts, Location::Ssl, name) {
             if wanted.keeps_key() {
                 return Ok(Some(Pair { certificate: found.certificate.clone(), key_pem: None }));
             }
             let folder = format!("{}/ssl", found.seen.kubernetes_directory);
-            if found.seen.key_matches(Location::Ssl, &wanted.name) != Some(true)
-                && !self.is_whole(&found, &folder, (&wanted.name, authority)).await?
-            {
-                continue;
+            let is_known_whole = found.seen.key_matches(Location::Ssl, name) == Some(true);
+            let read = match self.fetch_pair(found.node, &folder, name).await {
+                Ok(pair) if !is_known_whole && !is_whole(&pair, authority) => continue,
+                read => read.and_then(|pair| as_seen(&found, pair, (name, authority))),
+            };
+            match read {
+                Ok(pair) => return Ok(Some(pair)),
+                Err(error) => unread = Some(error),
             }
-            return Ok(Some(self.fetch_again(&found, &folder, (&wanted.name, authority)).await?));
         }
-        Ok(None)
-    }
-
-    /// Returns whether the halves of a pair on a node belong together.
-    async fn is_whole(
-        &self,
-        found: &InUse<'_>,
-        folder: &str,
-        (name, authority): (&str, &Certificate),
-    ) -> Result<bool, StepError> {
-        let pair = self.fetch_pair(found.node, folder, name).await?;
-        let key = pair.key_pem.as_ref().map(|key| key.as_str()).unwrap_or_default();
-        Ok(Identity::new(&pair.certificate.to_pem(), key, authority).is_ok())
+        unread.map_or(Ok(None), Err)
     }
 
     /// Reads a pair back that was seen on a node: it is still the one that was seen, and its halves belong together.
@@ -307,14 +301,7 @@ impl Execution<'_> {
         folder: &str,
         (name, authority): (&str, &Certificate),
     ) -> Result<Pair, StepError> {
-        let pair = self.fetch_pair(found.node, folder, name).await?;
-        let key = pair.key_pem.as_ref().map(|key| key.as_str()).unwrap_or_default();
-        let is_pair = Identity::new(&pair.certificate.to_pem(), key, authority).is_ok();
-        if pair.certificate.sha256 != found.certificate.sha256 || !is_pair {
-            return Err(StepError::new(format!("{name} on {} is another one now", found.node))
-                .hint("somebody else writes there too: stop that, then `certroll apply --resume` again"));
-        }
-        Ok(pair)
+        as_seen(found, self.fetch_pair(found.node, folder, name).await?, (name, authority))
     }
 
     /// Reads the CAs' pairs from the nodes that the plan names.
@@ -332,6 +319,25 @@ impl Execution<'_> {
             kube_ca.ok_or_else(|| StepError::new("the plan names no node that holds kube-ca's key"))?;
         Ok(Signers { kube_ca, requestheader_ca })
     }
+}
+
+/// Returns whether the halves of a pair belong together.
+fn is_whole(pair: &Pair, authority: &Certificate) -> bool {
+    let key = pair.key_pem.as_ref().map(|key| key.as_str()).unwrap_or_default();
+    Identity::new(&pair.certificate.to_pem(), key, authority).is_ok()
+}
+
+/// Makes sure that a pair that was read back is the one that was seen, and whole.
+fn as_seen(
+    found: &InUse<'_>,
+    pair: Pair,
+    (name, authority): (&str, &Certificate),
+) -> Result<Pair, StepError> {
+    if pair.certificate.sha256 == found.certificate.sha256 && is_whole(&pair, authority) {
+        return Ok(pair);
+    }
+    Err(StepError::new(format!("{name} on {} is another one now", found.node))
+        .hint("somebody else writes there too: stop that, then `certroll apply --resume` again"))
 }
 
 /// Makes the pair that the run itself shows.

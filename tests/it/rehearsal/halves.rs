@@ -3,7 +3,7 @@
 use certroll::pki::{KeyAlgorithm, Signer, SubjectKey, leaf, new_key};
 use certroll::sim::{Fault, Layout};
 
-use super::direct::{BRISK, SMALL, certificates, staging_is_gone};
+use super::direct::{BRISK, SMALL, TRIO, certificates, staging_is_gone};
 use super::{KUBERNETES, Rehearsal, name, rehearse};
 
 const CERTIFICATE: &str = "/etc/kubernetes/ssl/kube-proxy.pem";
@@ -59,5 +59,35 @@ fn half_a_pair_of_a_key_that_cannot_be_compared_is_switched_again() {
         staging_is_gone(&lab);
         assert_eq!(lab.locks(KUBERNETES), Vec::<String>::new());
         lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+/// A node that does not give its pair away keeps no resume from the one that another node has in use; a key crosses the wire once.
+#[test]
+fn a_pair_that_one_node_does_not_give_is_read_from_another_and_once() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Healthy, |options| options.pace = BRISK).await;
+        use_elliptic_curves(&lab).await;
+        let fails = |pattern: &str| Fault::CommandFails {
+            pattern: pattern.to_owned(),
+            status: 1,
+            stderr: "Input/output error".to_owned(),
+        };
+        lab.fleet.inject(&name("w-1"), fails("prepare()"));
+        lab.certroll(&["apply", "--via", "direct", "--force", "--yes"]).await.expect(1);
+        lab.fleet.mend(&name("w-1"));
+        let made = lab.file("cp-1", KEY).unwrap();
+        let read = "tar -C / -cf - etc/kubernetes/ssl/kube-proxy.pem";
+        lab.fleet.inject(&name("cp-1"), fails(read));
+
+        lab.certroll(&["apply", "--resume", "--yes"]).await.expect(0);
+        for node in ["cp-2", "w-1", "w-2"] {
+            assert_eq!(lab.file(node, KEY).unwrap(), made, "{node}");
+        }
+        let reads = |node: &str| {
+            let lines = lab.fleet.command_lines().into_iter();
+            lines.filter(|(asked, line)| asked.as_str() == node && line.contains(read)).count()
+        };
+        assert_eq!(["cp-1", "cp-2", "cp-3"].map(reads), [1, 1, 0]);
     });
 }
