@@ -135,9 +135,9 @@ impl Execution<'_> {
                 Gate::Etcd { members } if is_ill && self.has_begun_before(place.turn) => {
                     let others: Vec<NodeName> =
                         members.iter().filter(|member| !is_own(member)).cloned().collect();
-                    self.etcd_is_well(&others).await
+                    self.etcd_is_well(&others, &place.node.name).await
                 }
-                Gate::Etcd { members } => self.etcd_is_well(members).await,
+                Gate::Etcd { members } => self.etcd_is_well(members, &place.node.name).await,
                 Gate::ApiServers { nodes } => self.api_servers_answer(nodes).await,
             };
             let Err(reason) = opened else { return Ok(()) };
@@ -174,13 +174,14 @@ impl Execution<'_> {
     }
 
     /// Returns whether every member says that it is healthy, and all name the same members. One that the run has to do without is
-    /// down: the others must be a quorum with one more of them away.
-    async fn etcd_is_well(&self, members: &[NodeName]) -> Result<(), String> {
+    /// down: those that say so must then be a quorum without the one that is restarted, for of any other nothing is known.
+    async fn etcd_is_well(&self, members: &[NodeName], restarted: &NodeName) -> Result<(), String> {
         let expected = self.run.gatherer.inventory().with_role(crate::inventory::Role::Etcd).count();
         let (away, there): (Vec<&NodeName>, Vec<&NodeName>) =
             members.iter().partition(|member| self.why_away(member).is_some());
+        let staying = there.iter().filter(|member| **member != restarted).count();
         if let Some(first) = away.first()
-            && expected.saturating_sub(away.len() + 1) < expected / 2 + 1
+            && staying < expected / 2 + 1
         {
             return Err(format!(
                 "etcd on {first} cannot be asked, and without it a restart loses the quorum"

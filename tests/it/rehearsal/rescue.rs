@@ -2,7 +2,7 @@
 
 use certroll::sim::{Fault, Layout};
 
-use super::direct::{BRISK, TRIO, certificates, staging_is_gone};
+use super::direct::{BRISK, TRIO, certificates, restarts, staging_is_gone};
 use super::{KUBERNETES, Rehearsal, name, rehearse};
 
 /// Takes a node away for good: nothing on it runs, and nobody reaches it.
@@ -75,5 +75,43 @@ fn a_quorum_that_one_more_member_would_lose_is_not_risked() {
             .shows("etcd has no quorum: 3 of 3 members are not healthy");
         lab.certroll(&words).await.expect(4).shows("no new certificate of theirs would change that");
         lab.is_untouched();
+    });
+}
+
+/// Five members, and nothing else.
+const FIVE: &str = "\
+cluster_name: five
+kubernetes_version: v1.14.6-rancher1-1
+nodes:
+- {address: 10.0.0.1, hostname_override: cp-1, user: rancher, role: [controlplane, etcd]}
+- {address: 10.0.0.2, hostname_override: cp-2, user: rancher, role: [etcd]}
+- {address: 10.0.0.3, hostname_override: cp-3, user: rancher, role: [etcd]}
+- {address: 10.0.0.4, hostname_override: cp-4, user: rancher, role: [etcd]}
+- {address: 10.0.0.5, hostname_override: cp-5, user: rancher, role: [etcd]}
+";
+
+/// One member is down when the plan is made, and asked by no gate of it; another one is when the run goes on.
+#[test]
+fn a_member_that_dies_beside_one_that_was_down_before_leaves_no_other_to_restart() {
+    rehearse(async {
+        let lab = Rehearsal::of(FIVE, Layout::Healthy, |options| options.pace = BRISK).await;
+        dies(&lab, "cp-5");
+        let fault = Fault::CommandFails {
+            pattern: "prepare()".to_owned(),
+            status: 1,
+            stderr: "mv: Input/output error".to_owned(),
+        };
+        lab.fleet.inject(&name("cp-1"), fault);
+        let words = ["apply", "--via", "direct", "--force", "--without-majority", "--health-timeout", "2s"];
+        lab.certroll(&[&words[..], &["--yes"]].concat()).await.expect(1);
+        lab.fleet.mend(&name("cp-1"));
+        dies(&lab, "cp-4");
+
+        lab.certroll(&["apply", "--resume", "--yes", "--without-majority"])
+            .await
+            .expect(1)
+            .shows("etcd on cp-4 cannot be asked, and without it a restart loses the quorum");
+        assert_eq!(restarts(&lab), Vec::<String>::new());
+        assert_eq!(lab.fleet.serving().etcd_members, 3);
     });
 }
