@@ -37,6 +37,16 @@ enum Until {
     Unchanging,
 }
 
+/// What the nodes show of a rotation.
+enum Shown {
+    /// Every certificate is another one than before.
+    New,
+    /// A node was seen that has one of before, and says so.
+    Old(String),
+    /// None of before was seen, and not every node could be looked at.
+    Unknown(String),
+}
+
 /// Returns whether a rotation that Rancher has to do already renews what is wanted; an empty name stands for all services.
 fn covers(flag: &RotationFlag, wanted: Option<Service>) -> bool {
     let all = flag.services.iter().all(String::is_empty);
@@ -72,7 +82,7 @@ impl Execution<'_> {
                 // certificates have expired, and it is asked for the first time.
                 self.wait_for_rancher(&waiting, Until::Unchanging).await?;
                 let before = self.rotated_by(service);
-                if !before.is_empty() && self.unchanged_nodes(&before).await.is_none() {
+                if !before.is_empty() && self.is_rotated(turn, &before, waiting.deadline).await? {
                     return Ok(Outcome::Done {
                         message: "Rancher has rotated: every certificate is another one than before"
                             .to_owned(),
@@ -110,7 +120,43 @@ impl Execution<'_> {
             service.is_none_or(|service| services_of(&certificate.name).contains(&service))
         };
         let before: Vec<CertificateBefore> = confirmations.flatten().filter(is_meant).cloned().collect();
-        self.as_made_here(&before)
+        self.as_made_here(&self.within_reach(&before))
+    }
+
+    /// Leaves out what lies on nodes that the run has to do without: nothing of them will be seen. Where that leaves none, they are
+    /// waited for.
+    fn within_reach(&self, before: &[CertificateBefore]) -> Vec<CertificateBefore> {
+        let is_there = |certificate: &&CertificateBefore| self.why_away(&certificate.node).is_none();
+        let there: Vec<CertificateBefore> = before.iter().filter(is_there).cloned().collect();
+        if there.is_empty() { before.to_vec() } else { there }
+    }
+
+    /// Returns whether a rotation that may have been asked for has been made. A node that cannot be looked at tells neither: it is
+    /// looked at again, for to ask once more restarts the whole cluster.
+    async fn is_rotated(
+        &self,
+        turn: Turn<'_>,
+        before: &[CertificateBefore],
+        deadline: Instant,
+    ) -> Result<bool, StepError> {
+        loop {
+            let unknown = match self.look_for_new(before).await {
+                Shown::New => return Ok(true),
+                Shown::Old(_) => return Ok(false),
+                Shown::Unknown(reason) => reason,
+            };
+            if Instant::now() >= deadline {
+                return Err(StepError::new(format!("whether it was rotated cannot be told: {unknown}"))
+                    .hint(
+                        "nobody was asked once more: bring that node back, then `certroll apply --resume`",
+                    ));
+            }
+            if let Some(reason) = self.why_waits_end() {
+                return Err(StepError::new(reason));
+            }
+            self.progress(turn, format!("looking again whether it was rotated: {unknown}"));
+            self.run.operator.wait_unless_cancelled(OPERATOR_INTERVAL).await;
+        }
     }
 
     /// Waits until Rancher says that it is done.
@@ -178,8 +224,10 @@ impl Execution<'_> {
         before: &[CertificateBefore],
     ) -> Result<Outcome, StepError> {
         let began = Instant::now();
+        let before = &self.within_reach(before);
         // Who was asked before may have done it.
-        let mut changed_before = self.has_begun_before(turn) && self.unchanged_nodes(before).await.is_none();
+        let mut changed_before =
+            self.has_begun_before(turn) && self.is_rotated(turn, before, began + timeout).await?;
         if !changed_before {
             let limit = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
             let asked = EventKind::WaitingForOperator {
@@ -190,7 +238,10 @@ impl Execution<'_> {
             self.recorder.record(asked).map_err(|error| StepError::new(error.to_string()))?;
         }
         loop {
-            let waits_for = self.unchanged_nodes(before).await;
+            let waits_for = match self.look_for_new(before).await {
+                Shown::New => None,
+                Shown::Old(reason) | Shown::Unknown(reason) => Some(reason),
+            };
             if waits_for.is_none() && changed_before {
                 let message =
                     format!("the nodes show new certificates after {} s", began.elapsed().as_secs());
@@ -210,8 +261,8 @@ impl Execution<'_> {
         }
     }
 
-    /// Says which nodes do not show new certificates yet.
-    async fn unchanged_nodes(&self, before: &[CertificateBefore]) -> Option<String> {
+    /// Looks which nodes show new certificates by now.
+    async fn look_for_new(&self, before: &[CertificateBefore]) -> Shown {
         let inventory = self.run.gatherer.inventory();
         let nodes: Vec<&Node> = inventory
             .nodes
@@ -219,20 +270,22 @@ impl Execution<'_> {
             .filter(|node| before.iter().any(|certificate| certificate.node == node.name))
             .collect();
         let facts = self.run.gatherer.gather(&nodes, |_| {}).await;
-        let waiting: Vec<String> = facts
-            .nodes
-            .iter()
-            .filter_map(|node| {
-                let own: Vec<CertificateBefore> =
-                    before.iter().filter(|certificate| certificate.node == node.name).cloned().collect();
-                let reason = match &node.result {
-                    Ok(observation) => unchanged(observation, &own).err()?,
-                    Err(unseen) => unseen.error.clone(),
-                };
-                Some(format!("{}: {reason}", node.name))
-            })
-            .collect();
-        (!waiting.is_empty()).then(|| waiting.join("; "))
+        let (mut old, mut unseen) = (Vec::new(), Vec::new());
+        for node in &facts.nodes {
+            let own: Vec<CertificateBefore> =
+                before.iter().filter(|certificate| certificate.node == node.name).cloned().collect();
+            match &node.result {
+                Ok(observation) => {
+                    old.extend(unchanged(observation, &own).err().map(|why| format!("{}: {why}", node.name)));
+                }
+                Err(error) => unseen.push(format!("{}: {}", node.name, error.error)),
+            }
+        }
+        match (old.is_empty(), unseen.is_empty()) {
+            (true, true) => Shown::New,
+            (true, false) => Shown::Unknown(unseen.join("; ")),
+            (false, _) => Shown::Old([old, unseen].concat().join("; ")),
+        }
     }
 
     /// Returns Rancher's word for a node; `None` where Rancher does not know it.

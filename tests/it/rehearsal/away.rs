@@ -3,7 +3,8 @@
 use certroll::sim::{Fault, Layout};
 
 use super::direct::{BRISK, SMALL, TRIO, certificates, restarts, staging_is_gone};
-use super::{Ended, KUBERNETES, Rehearsal, name, of_kind, rehearse};
+use super::resume::{Live, cut, is};
+use super::{Ended, KUBERNETES, Rehearsal, name, of_kind, rancher, rehearse};
 
 const APPLY: [&str; 5] = ["apply", "--via", "direct", "--force", "--yes"];
 const RESUME: [&str; 3] = ["apply", "--resume", "--yes"];
@@ -139,5 +140,77 @@ fn a_saved_plan_is_carried_out_without_a_worker_that_is_away() {
         lab.certroll(&RESUME).await.expect(0);
         all_but(&lab, &old, &[]);
         staging_is_gone(&lab);
+    });
+}
+
+/// Leaves an expired cluster of Rancher's, which is rotated as fast as it can be.
+async fn expired() -> Rehearsal {
+    Rehearsal::of(TRIO, Layout::Expired028, |fleet| {
+        fleet.rancher = Some(rancher(&[]));
+        fleet.pace = BRISK;
+    })
+    .await
+}
+
+/// Returns how often Rancher was asked to rotate.
+fn calls(lab: &Rehearsal) -> usize {
+    lab.effects().iter().filter(|effect| effect.contains("rotateCertificates")).count()
+}
+
+#[test]
+fn a_rotation_by_rancher_is_not_asked_for_again_for_a_node_that_is_away() {
+    rehearse(async {
+        let lab = expired().await;
+        lab.with_token(&["apply", "--via", "rancher", "--yes"]).await.expect(0);
+        cut(&lab, |event| is(event, "step_started", "rotate/cluster/1"), None).await;
+        lab.fleet.inject(&name("cp-3"), Fault::Unreachable);
+        let resume = [&RESUME[..], &["--without-majority"]].concat();
+        lab.with_token(&resume).await.expect(1).says("Rancher has rotated: every certificate is another one");
+        assert_eq!(calls(&lab), 1);
+        lab.fleet.mend(&name("cp-3"));
+        lab.with_token(&RESUME).await.expect(0);
+        assert_eq!(calls(&lab), 1);
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+#[test]
+fn a_node_that_one_look_misses_is_looked_at_again_before_rancher_is_asked_again() {
+    rehearse(async {
+        let lab = expired().await;
+        lab.with_token(&["apply", "--via", "rancher", "--yes"]).await.expect(0);
+        cut(&lab, |event| is(event, "step_started", "rotate/cluster/1"), None).await;
+        let mut command = lab.program(&[&RESUME[..], &["-o", "json"]].concat());
+        lab.reach_rancher(&mut command);
+        let mut live = Live::start(command);
+        live.until(|event| is(event, "step_finished", "backup/cp-3/1")).await;
+        lab.fleet.inject(&name("cp-3"), Fault::Unreachable);
+        live.until(|event| {
+            let message = event["message"].as_str().unwrap_or_default();
+            message.starts_with("looking again") || is(event, "step_finished", "rotate/cluster/1")
+        })
+        .await;
+        lab.fleet.mend(&name("cp-3"));
+        live.end().await.expect(0);
+        assert_eq!(calls(&lab), 1);
+        lab.certroll(&["check"]).await.expect(0);
+    });
+}
+
+#[test]
+fn an_operator_who_has_rotated_is_not_asked_again_for_a_node_that_is_away() {
+    rehearse(async {
+        let lab = Rehearsal::of(TRIO, Layout::Expired028, |options| options.pace = BRISK).await;
+        lab.certroll(&["apply", "--via", "manual", "--yes", "--wait", "1s"]).await.expect(1);
+        lab.fleet.operator_rotates().await.unwrap();
+        lab.fleet.inject(&name("cp-3"), Fault::Unreachable);
+        let resume = [&RESUME[..], &["--without-majority", "-o", "json"]].concat();
+        let events = lab.certroll(&resume).await.expect(1).events();
+        assert_eq!(of_kind(&events, "waiting_for_operator").len(), 0);
+        let rotated = events.iter().find(|event| is(event, "step_finished", "rotate/cluster/1")).unwrap();
+        assert_eq!(rotated["outcome"]["outcome"], "done", "{rotated}");
+        lab.fleet.mend(&name("cp-3"));
+        lab.certroll(&RESUME).await.expect(0);
+        lab.certroll(&["check"]).await.expect(0);
     });
 }

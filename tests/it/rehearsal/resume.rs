@@ -16,21 +16,21 @@ const APPLY: [&str; 7] = ["apply", "--via", "direct", "--force", "--yes", "-o", 
 const RESUME: [&str; 5] = ["apply", "--resume", "--yes", "-o", "json"];
 
 /// A run of the program whose events are read as they come.
-struct Live {
+pub(super) struct Live {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     stdout: String,
 }
 
 impl Live {
-    fn start(mut command: tokio::process::Command) -> Self {
+    pub(super) fn start(mut command: tokio::process::Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines, stdout: String::new() }
     }
 
     /// Reads on until an event that is looked for.
-    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) {
+    pub(super) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) {
         let read = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 self.stdout.push_str(&line);
@@ -53,7 +53,7 @@ impl Live {
     }
 
     /// Waits until it has ended.
-    async fn end(mut self) -> Ended {
+    pub(super) async fn end(mut self) -> Ended {
         let rest = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 self.stdout.push_str(&line);
@@ -74,7 +74,7 @@ impl Live {
 }
 
 /// Returns whether an event is of a kind and about a step.
-fn is(event: &Value, kind: &str, step: &str) -> bool {
+pub(super) fn is(event: &Value, kind: &str, step: &str) -> bool {
     event["kind"] == kind && event["step"] == step
 }
 
@@ -341,7 +341,7 @@ fn an_answer_that_is_lost_repeats_its_step_and_no_effect() {
 
 /// Cuts the journal of the newest run off behind the first event that is looked for, as if it had been killed then; `more` events
 /// follow after it, made from it.
-async fn cut(lab: &Rehearsal, wanted: impl Fn(&Value) -> bool, more: Option<Value>) {
+pub(super) async fn cut(lab: &Rehearsal, wanted: impl Fn(&Value) -> bool, more: Option<Value>) {
     let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
     let path = std::path::Path::new(runs["runs"][0]["path"].as_str().unwrap()).join("journal.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
