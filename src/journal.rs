@@ -98,9 +98,13 @@ pub struct History {
 }
 
 impl Journal {
-    /// Makes the folder of a run, with its plan and an empty journal (0700 and 0600).
+    /// Makes the folder of a run, with its plan and an empty journal (0700 and 0600); one that is there belongs to another run.
     pub fn create(folder: &Path, plan: &Plan) -> Result<Self, JournalError> {
-        make_folder(folder)?;
+        // A relative path may end in an empty one, which stands for the working folder.
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        make_folder(above)?;
+        fs::DirBuilder::new().mode(0o700).create(folder).map_err(io_error("creating", folder))?;
+        sync_folder(above)?;
         let plan_path = folder.join("plan.json");
         let text = serde_json::to_vec_pretty(plan)
             .map_err(|source| JournalError::Format { path: plan_path.clone(), source })?;
@@ -283,8 +287,20 @@ impl ClusterFolder {
         self.0.join(run)
     }
 
+    /// Begins the journal of a run, and returns its name: of two runs that begin at once each gets one of its own.
+    pub fn begin(&self, start: Timestamp, plan: &Plan) -> Result<(String, Journal), JournalError> {
+        loop {
+            let name = self.free_name(start, plan);
+            match Journal::create(&self.run(&name), plan) {
+                Err(JournalError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::AlreadyExists && self.run(&name).exists() => {}
+                journal => return Ok((name, journal?)),
+            }
+        }
+    }
+
     /// Returns a name for a run that begins now: names sort in the order in which runs began, also those of one second.
-    pub fn free_name(&self, start: Timestamp, plan: &Plan) -> String {
+    fn free_name(&self, start: Timestamp, plan: &Plan) -> String {
         let newest = self.runs().into_iter().next().unwrap_or_default();
         let seconds = (0..).map(|seconds| start + SignedDuration::from_secs(seconds));
         let mut names = seconds.map(|moment| run_name(moment, plan)).filter(|name| !self.run(name).exists());

@@ -158,12 +158,11 @@ async fn carry_out(settings: &Settings, terminal: &Terminal, planned: Planned) -
         return Err(Failure::message(REFUSED, "the cluster shows no kube-ca; nothing was changed"));
     };
     let cluster = ClusterFolder::new(&settings.state_folder, &plan.cluster, &kube_ca);
-    let name = cluster.free_name(started_at, &plan);
+    // The run is on record before its lock is on the nodes: whoever is cut off in between can still resume it.
+    let (name, journal) = cluster.begin(started_at, &plan).map_err(|error| Failure::new(FAILED, error))?;
     let holder = holder(settings, &name);
     let claim = break_lock.as_deref().map_or(Claim::Fresh, Claim::Breaks);
-    // The run is on record before its lock is on the nodes: whoever is cut off in between can still resume it.
     let folder = cluster.run(&name);
-    let journal = Journal::create(&folder, &plan).map_err(|error| Failure::new(FAILED, error))?;
     if let Err(error) = take_lock(&gatherer, &facts, &plan, &holder, claim).await {
         drop(journal);
         let refusal = refused(error);

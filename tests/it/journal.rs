@@ -5,6 +5,7 @@
     reason = "a file that is not as it should be fails its test"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -177,12 +178,27 @@ fn runs_of_one_second_sort_as_they_began() {
     let ids = ["ffff", "8000", "8000", "0000"];
     let names = ids.map(|id| {
         let plan = Plan { id: id.to_owned(), ..plan.clone() };
-        let name = folder.free_name(START.parse().unwrap(), &plan);
-        Journal::create(&folder.run(&name), &plan).unwrap();
-        name
+        folder.begin(START.parse().unwrap(), &plan).unwrap().0
     });
     assert!(names.is_sorted(), "{names:?}");
     assert_eq!(folder.runs().first(), names.last());
+}
+
+#[test]
+fn runs_that_begin_at_once_get_a_name_each() {
+    let state = tempfile::tempdir().unwrap();
+    let plan = repair_plan(&bundleless());
+    let folder = ClusterFolder::new(state.path(), &plan.cluster, plan.kube_ca.as_ref().unwrap());
+    let start = std::sync::Barrier::new(8);
+    let names: BTreeSet<String> = std::thread::scope(|scope| {
+        let begin = || {
+            start.wait();
+            folder.begin(START.parse().unwrap(), &plan).unwrap().0
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(names.len(), 8, "{names:?}");
 }
 
 #[test]
