@@ -43,6 +43,17 @@ impl Lab {
         )
     }
 
+    /// Stops the world at a side of the second effect, and returns how often it was stopped.
+    fn stop_at_second(&self, side: Side) -> Arc<AtomicUsize> {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let call = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        };
+        self.fleet.stop_at(Boundary { effect: 2, side }, call);
+        calls
+    }
+
     /// Returns the effects so far, as `create /a`.
     fn told(&self) -> Vec<String> {
         self.fleet.effects().into_iter().map(|effect| effect.description).collect()
@@ -53,12 +64,7 @@ impl Lab {
 fn before_a_boundary_the_effect_does_not_happen_and_its_script_ends() {
     run(async {
         let lab = lab(Layout::Healthy, |_| {}).await;
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&calls);
-        let call = move || {
-            counted.fetch_add(1, Ordering::SeqCst);
-        };
-        lab.fleet.stop_at(Boundary { effect: 2, side: Side::Before }, call);
+        let calls = lab.stop_at_second(Side::Before);
         lab.attempt(SCRIPT, "").await;
         lab.fleet.rest().await;
         assert_eq!((lab.told(), calls.load(Ordering::SeqCst)), (vec!["create /a".to_owned()], 1));
@@ -73,12 +79,7 @@ fn before_a_boundary_the_effect_does_not_happen_and_its_script_ends() {
 fn after_a_boundary_the_effect_has_happened_and_its_script_goes_on() {
     run(async {
         let lab = lab(Layout::Healthy, |_| {}).await;
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&calls);
-        let call = move || {
-            counted.fetch_add(1, Ordering::SeqCst);
-        };
-        lab.fleet.stop_at(Boundary { effect: 2, side: Side::After }, call);
+        let calls = lab.stop_at_second(Side::After);
         // Nobody hears what it says any more; what it does goes on.
         lab.attempt(&SCRIPT.replace("; echo end", ""), "").await;
         lab.fleet.rest().await;
