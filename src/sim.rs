@@ -48,7 +48,9 @@ pub use fault::Fault;
 pub use launch::Pairs;
 pub use layout::Layout;
 pub use machine::Privilege;
-pub use rancher::{RancherFailure, RancherOptions};
+pub use rancher::{
+    ClusterKind, NodeSource, OtherCluster, RancherFailure, RancherOptions, ServerCertificate, TokenRights,
+};
 pub use state::{RkeFiles, StateObject};
 pub use store::StoredKind;
 pub use view::{ContainerView, FileView, NodeView};
@@ -305,7 +307,7 @@ impl Fleet {
 
     /// Does on the nodes what Rancher does when an operator rotates the certificates in its UI.
     pub async fn operator_rotates(&self) -> Result<(), SimError> {
-        Arc::clone(&self.rotation).rotate(rancher::Services::All).await
+        self.rotation.rotate_all().await
     }
 
     /// Ends everything; dropping the fleet does the same.

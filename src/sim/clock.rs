@@ -30,6 +30,11 @@ impl Clock {
         self.base.saturating_add(passed).unwrap_or(self.base)
     }
 
+    /// Returns whether time runs faster here than in a real cluster.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.pace < 1.0
+    }
+
     /// Returns how long something takes here that takes `seconds` in a real cluster.
     pub(crate) fn scaled(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64((seconds * self.pace).max(0.0))

@@ -105,13 +105,20 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     }
     let stored = if options.layout.is_legacy() { None } else { Some(bundle) };
     let rotation = Arc::new(Rotation::new(Arc::clone(&world), catalogue, stored, options.rancher.clone()));
+    let key_text = user_key.to_openssh(LineEnding::LF)?;
+    let public_key = user_key.public_key().to_openssh()?;
     let server = match &options.rancher {
-        Some(_) => Some(
-            rancher::serve(Arc::clone(&rotation), options.inventory, rancher_authority, &mut tasks).await?,
-        ),
+        Some(_) => {
+            let beginning = rancher::Beginning {
+                inventory: options.inventory,
+                authority: rancher_authority,
+                ssh_key: (&key_text, &public_key),
+                ports: doors.iter().map(SocketAddr::port).collect(),
+            };
+            Some(rancher::serve(Arc::clone(&rotation), beginning, &mut tasks).await?)
+        }
         None => None,
     };
-    let key_text = user_key.to_openssh(LineEnding::LF)?;
     let ssh_key = folder::write(folder, SSH_KEY, &key_text, Secrecy::Private)?;
     let yml = cluster_yml(options.inventory, &world, &doors, &ssh_key);
     let paths = FleetPaths {

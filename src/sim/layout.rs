@@ -22,6 +22,8 @@ pub enum Layout {
     LegacyExpired,
     /// The same, without `.tmp`.
     LegacyTmpMissing,
+    /// As [`Self::LegacyExpired`], before it happens: leaves of one year that expire in 20 days.
+    LegacyExpiring,
     /// rke 0.2: leaves of ten years, half a year old; no `.tmp`.
     Healthy,
     /// rke 0.2: leaves that expire in 20 days.
@@ -33,7 +35,12 @@ pub enum Layout {
 impl Layout {
     /// Returns whether rke 0.1 laid the cluster out.
     pub(crate) fn is_legacy(self) -> bool {
-        matches!(self, Self::LegacyExpired | Self::LegacyTmpMissing)
+        matches!(self, Self::LegacyExpired | Self::LegacyTmpMissing | Self::LegacyExpiring)
+    }
+
+    /// Returns whether controlplane and etcd nodes have a `.tmp`.
+    fn has_bundle(self) -> bool {
+        matches!(self, Self::LegacyExpired | Self::LegacyExpiring)
     }
 
     /// Returns the file that service account tokens are signed with.
@@ -44,6 +51,7 @@ impl Layout {
     fn validity(self, now: Timestamp) -> Validity {
         let (from, to) = match self {
             Self::LegacyExpired | Self::LegacyTmpMissing => (-368, -3),
+            Self::LegacyExpiring => (-345, 20),
             Self::Healthy => (-180, 3650 - 180),
             Self::ExpiringSoon => (20 - 3650, 20),
             Self::Expired028 => (-3653, -3),
@@ -376,7 +384,7 @@ impl Beginning<'_> {
             install_kubelet_pair(node, &pair, written)?;
         }
         deploy(node, &format!("{kubernetes}/ssl"), self.bundle, &names_for(node, self.bundle), written)?;
-        if self.layout == Layout::LegacyExpired && !node.is_worker_only() {
+        if self.layout.has_bundle() && !node.is_worker_only() {
             let legacy = |name: &&String| !LATE_PAIRS.contains(&name.as_str());
             let names: Vec<String> = self.bundle.keys().filter(legacy).cloned().collect();
             deploy(node, &format!("{kubernetes}/.tmp"), self.bundle, &names, written)?;

@@ -1,6 +1,8 @@
-//! The simulated Rancher: its API, the RKE v0.2.8 that it embeds, and the agents by which workers fetch what it has for them.
+//! The simulated Rancher: its API, the RKE that it embeds, and the agents by which workers fetch what it has for them.
 //!
-//! The fleet starts it; it acts on nodes as the real one does, which is not always well: see [`RancherOptions`].
+//! The fleet starts it; it acts on nodes as the real one does, which is not always well: see [`RancherOptions`]. It is written from
+//! the sources of Rancher and RKE and from answers of the real server, apart from the client that asks it, so that both can be wrong
+//! separately.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,20 +11,30 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::authority::{self, Pair, Validity};
+use super::SimError;
 use super::boundary::Turn;
 use super::clock::lock;
-use super::container::Component;
-use super::files::Links;
-use super::layout::{self, Bundle, Catalogue, LEAF_DAYS, SERVICE_ACCOUNT, days};
-use super::machine::{SimNode, World};
-use super::{Fault, SimError};
-use crate::inventory::{NodeName, Role};
+use super::layout::{Bundle, Catalogue};
+use super::machine::World;
+use crate::inventory::NodeName;
 
+mod agents;
+mod api;
+mod cluster;
+mod engine;
+mod machines;
+mod node;
+mod norman;
+mod options;
+mod release;
 mod server;
-mod views;
 
-pub(crate) use server::{Server, make_authority, serve};
+use engine::Services;
+pub use options::{
+    ClusterKind, NodeSource, OtherCluster, RancherFailure, RancherOptions, ServerCertificate, TokenRights,
+};
+use release::{Release, RotateAction};
+pub(crate) use server::{Beginning, Server, make_authority, serve};
 
 /// The id of the simulated cluster in Rancher.
 pub(crate) const CLUSTER_ID: &str = "c-sim01";
@@ -30,75 +42,19 @@ pub(crate) const CLUSTER_ID: &str = "c-sim01";
 /// What faults that wait for command lines see of Rancher's action: the rotation has been asked for.
 const ASKED: &str = "rotateCertificates";
 
-/// How the simulated Rancher behaves.
-#[derive(Debug, Clone)]
-pub struct RancherOptions {
-    /// Its version (`v2.2.8`).
-    pub version: String,
-    /// How often the agents of worker nodes ask, in the fleet's time; Rancher's default is 120 s.
-    pub agent_check_interval: Duration,
-    /// Workers that get the new files and are not restarted: their `share-mnt` container writes them first, and the agent then sees
-    /// no difference (rancher#21709).
-    pub stale_workers: Vec<NodeName>,
-    /// What goes wrong with rotations.
-    pub failure: Option<RancherFailure>,
-}
-
-impl Default for RancherOptions {
-    fn default() -> Self {
-        let agent_check_interval = Duration::from_secs(120);
-        Self { version: "v2.2.8".to_owned(), agent_check_interval, stale_workers: Vec::new(), failure: None }
-    }
-}
-
-/// What goes wrong with rotations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RancherFailure {
-    /// It fails before any node is touched and is tried again for ever, with the flag set (rancher#23423).
-    EndlessRetry,
-    /// It never begins: the flag is set, and nothing happens.
-    NeverBegins,
-    /// The connection is cut when the action is called for the first time, before Rancher has heard of it.
-    CallLost,
-    /// The action is called, and the connection is cut before the answer to the first call.
-    AnswerLost,
-    /// Of the answer to the first call half arrives.
-    AnswerHalved,
-}
-
-/// What is rotated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Services {
-    All,
-    /// One service by RKE's name; a name that RKE does not know rotates nothing and restarts all the same.
-    One(String),
-}
-
-impl Services {
-    fn include(&self, leaf: &str) -> bool {
-        let Self::One(service) = self else { return true };
-        match service.as_str() {
-            "kubelet" => leaf == "kube-node" || leaf.starts_with("kube-kubelet-"),
-            "etcd" => leaf.starts_with("kube-etcd-"),
-            "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" | "kube-proxy" => leaf == service,
-            _ => false,
-        }
-    }
-
-    fn restart_etcd(&self) -> bool {
-        matches!(self, Self::All) || *self == Self::One("etcd".to_owned())
-    }
-}
+/// The backoff between tries (`clusterprovisioner`: `flowcontrol.NewBackOff`): 30 s, doubled up to 10 minutes.
+const FIRST_BACKOFF: f64 = 30.0;
+const LAST_BACKOFF: f64 = 600.0;
 
 /// Rancher's word for a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Condition {
+pub(crate) enum Truth {
     True,
     False,
     Unknown,
 }
 
-impl Condition {
+impl Truth {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -108,14 +64,24 @@ impl Condition {
     }
 }
 
+/// `rotateCertificates` of the cluster's specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Flag {
+    /// One service, or all where it is empty.
+    pub(crate) service: String,
+    pub(crate) with_authorities: bool,
+}
+
 /// What Rancher knows of the cluster's rotation.
 #[derive(Debug, Clone)]
 pub(crate) struct Status {
-    /// `rotateCertificates` of the cluster's specification: services as one string, and whether authorities are included.
-    pub(crate) flag: Option<(String, bool)>,
-    pub(crate) updated: Condition,
+    pub(crate) flag: Option<Flag>,
+    /// The condition `Updated`; there is none before the first update.
+    pub(crate) updated: Option<Truth>,
     pub(crate) message: String,
     pub(crate) changed_at: Timestamp,
+    /// How many tries have failed since the flag was set.
+    pub(crate) failed_tries: u8,
 }
 
 /// The embedded RKE with its stored state, and the agents of the nodes.
@@ -139,7 +105,8 @@ impl Rotation {
         options: Option<RancherOptions>,
     ) -> Self {
         let changed_at = world.clock.now();
-        let status = Status { flag: None, updated: Condition::True, message: String::new(), changed_at };
+        let status =
+            Status { flag: None, updated: None, message: String::new(), changed_at, failed_tries: 0 };
         Self {
             world,
             catalogue,
@@ -159,17 +126,21 @@ impl Rotation {
         &self.options
     }
 
+    pub(crate) fn release(&self) -> Release {
+        Release::of(&self.options.version)
+    }
+
     pub(crate) fn status(&self) -> Status {
         lock(&self.status).clone()
     }
 
     /// Sets the flag, as the API's action does; the provisioner sees it.
-    pub(crate) fn ask(&self, services: String, with_authorities: bool) {
+    pub(crate) fn ask(&self, flag: Flag) {
         if self.world.log.announce() == Turn::Ends {
             return;
         }
         self.world.log.push(&NodeName::new("rancher"), "set the flag rotateCertificates".to_owned());
-        lock(&self.status).flag = Some((services, with_authorities));
+        lock(&self.status).flag = Some(flag);
         for node in &self.world.nodes {
             for fault in node.reach.arrive(ASKED) {
                 self.world.inject(node, fault);
@@ -178,265 +149,80 @@ impl Rotation {
         self.asked.notify_one();
     }
 
-    fn tell(&self, updated: Condition, message: &str) {
+    /// Writes what RKE says into the message of the condition; once it is False it stays so until a try succeeds (norman
+    /// `condition.go` `doInternal`).
+    fn tell(&self, message: &str) {
         let mut status = lock(&self.status);
-        status.updated = updated;
+        if status.updated != Some(Truth::False) {
+            status.updated = Some(Truth::Unknown);
+        }
         message.clone_into(&mut status.message);
         status.changed_at = self.world.clock.now();
     }
 
-    async fn pause(&self, seconds: f64) {
+    fn conclude(&self, updated: Truth, message: &str) {
+        let mut status = lock(&self.status);
+        match updated {
+            Truth::True => (status.flag, status.failed_tries) = (None, 0),
+            Truth::False | Truth::Unknown => status.failed_tries = status.failed_tries.saturating_add(1),
+        }
+        status.updated = Some(updated);
+        message.clone_into(&mut status.message);
+        status.changed_at = self.world.clock.now();
+    }
+
+    /// Waits as long as something takes that takes these seconds in a real cluster.
+    pub(crate) async fn pause(&self, seconds: f64) {
         tokio::time::sleep(self.world.clock.scaled(seconds)).await;
     }
 
     /// Acts on the flag for ever: tries a rotation until it succeeds, then takes the flag back.
     pub(crate) async fn provision(self: Arc<Self>) {
         loop {
-            self.asked.notified().await;
-            // The real backoff: 30 s, doubled up to 10 minutes.
-            let mut backoff = 30.0_f64;
-            while let Some((services, with_authorities)) = self.status().flag {
+            let mut backoff = FIRST_BACKOFF;
+            while let Some(flag) = self.status().flag {
                 if self.options.failure == Some(RancherFailure::NeverBegins) {
                     break;
                 }
                 self.pause(2.0).await;
-                if with_authorities {
-                    self.tell(Condition::False, "rotating CA certificates is not simulated");
-                    break;
-                }
-                self.tell(Condition::Unknown, "");
-                let services = if services.is_empty() { Services::All } else { Services::One(services) };
-                match self.rotate(services).await {
-                    Ok(()) => {
-                        lock(&self.status).flag = None;
-                        self.tell(Condition::True, "");
-                    }
+                self.tell("");
+                match self.attempt(flag).await {
+                    Ok(()) => self.conclude(Truth::True, ""),
                     Err(error) => {
                         let message = match error {
                             SimError::Internal(message) => message.to_owned(),
                             error => error.to_string(),
                         };
-                        self.tell(Condition::False, &message);
+                        self.conclude(Truth::False, &message);
                         self.pause(backoff).await;
-                        backoff = (backoff * 2.0).min(600.0);
+                        backoff = (backoff * 2.0).min(LAST_BACKOFF);
                     }
                 }
             }
+            self.asked.notified().await;
         }
     }
 
-    /// Rotates as the embedded RKE does: control plane and etcd nodes first, then the agents of the workers by themselves.
-    pub(crate) async fn rotate(&self, services: Services) -> Result<(), SimError> {
-        self.tell(Condition::Unknown, "Initiating Kubernetes cluster");
-        self.pause(5.0).await;
-        if self.options.failure == Some(RancherFailure::EndlessRetry) {
-            return Err(SimError::Internal("Failed to rotate certificates: can't find old certificates"));
+    async fn attempt(&self, flag: Flag) -> Result<(), SimError> {
+        if flag.with_authorities {
+            return Err(SimError::Internal("rotating CA certificates is not simulated"));
         }
-        let mut bundle = match lock(&self.stored).clone() {
-            Some(bundle) => bundle,
-            None => self.fetch_legacy().ok_or(SimError::Internal("CA Certificate or Key is empty"))?,
-        };
-        self.tell(Condition::Unknown, "[certificates] Generating kubernetes certificates");
-        bundle = self.renew(bundle, &services).await?;
-        self.tell(Condition::Unknown, "[certificates] Deploying kubernetes certificates to Cluster nodes");
-        let nodes: Vec<Arc<SimNode>> = self
-            .world
-            .nodes
-            .iter()
-            .filter(|node| !node.is_worker_only() && is_connected(node))
-            .cloned()
-            .collect();
-        for node in &nodes {
-            layout::deploy(
-                node,
-                &format!("{}/ssl", node.kubernetes_folder()),
-                &bundle,
-                &layout::names_for(node, &bundle),
-                node.now(&self.world.clock),
-            )?;
-        }
-        self.pause(15.0).await;
-        self.adopt_service_account_key();
-        self.restart(&nodes, &services).await;
-        *lock(&self.stored) = Some(bundle.clone());
-        self.send_agents(&bundle);
-        Ok(())
+        let services = if flag.service.is_empty() { Services::All } else { Services::One(flag.service) };
+        self.rotate(services).await
     }
 
-    async fn restart(&self, nodes: &[Arc<SimNode>], services: &Services) {
-        let mut stages = Vec::new();
-        if services.restart_etcd() {
-            stages.push(("[etcd] Restarting up etcd plane..", vec![Component::Etcd], 10.0));
+    /// Rotates everything, as after a click in Rancher's UI.
+    pub(crate) async fn rotate_all(&self) -> Result<(), SimError> {
+        let done = self.rotate(Services::All).await;
+        match &done {
+            Ok(()) => self.conclude(Truth::True, ""),
+            Err(error) => self.conclude(Truth::False, &error.to_string()),
         }
-        let control_plane = vec![Component::ApiServer, Component::ControllerManager, Component::Scheduler];
-        stages.push(("[controlplane] Restarting the Controller Plane..", control_plane, 20.0));
-        stages.push((
-            "[worker] Restarting Worker Plane..",
-            vec![Component::Kubelet, Component::Proxy, Component::NginxProxy],
-            10.0,
-        ));
-        for (message, components, seconds) in stages {
-            self.tell(Condition::Unknown, message);
-            for node in nodes {
-                for component in &components {
-                    // A container that is not there is skipped without a word, as RKE does.
-                    restart(&self.world, node, *component);
-                }
-            }
-            self.pause(seconds).await;
-        }
-    }
-
-    /// Reads the bundle in `.tmp` of the first node that has a complete one (RKE v0.2.8 `pki.FetchCertificatesFromHost`).
-    fn fetch_legacy(&self) -> Option<Bundle> {
-        let etcd = self.world.with_role(Role::Etcd);
-        let others = self.world.with_role(Role::ControlPlane).filter(|node| !node.has(Role::Etcd));
-        etcd.chain(others).filter(|node| is_connected(node)).find_map(|node| self.read_bundle(node))
-    }
-
-    fn read_bundle(&self, node: &SimNode) -> Option<Bundle> {
-        let folder = format!("{}/.tmp", node.kubernetes_folder());
-        let read = |file: &str| {
-            let text =
-                node.read(&format!("{folder}/{file}")).and_then(|bytes| String::from_utf8(bytes).ok())?;
-            Some(format!("{}\n", text.trim_end()))
-        };
-        let mut bundle = Bundle::new();
-        let leaves = self.catalogue.leaves();
-        let names = leaves.iter().map(|(name, _)| name.as_str());
-        for name in names.chain(["kube-ca", "kube-apiserver-requestheader-ca", "kube-apiserver-proxy-client"])
-        {
-            match (read(&format!("{name}.pem")), read(&format!("{name}-key.pem"))) {
-                (Some(certificate), Some(key)) => {
-                    bundle.insert(name.to_owned(), Pair { certificate, key });
-                }
-                // etcd's pairs may be missing; one other that is makes RKE give the whole bundle up.
-                _ if name.starts_with("kube-etcd-") || name.starts_with("kube-kubelet-") => {}
-                _ => return None,
-            }
-        }
-        Some(bundle)
-    }
-
-    /// Makes new leaves with new keys; authorities and the service account key stay.
-    async fn renew(&self, mut bundle: Bundle, services: &Services) -> Result<Bundle, SimError> {
-        let mut wanted: Vec<_> = self.catalogue.leaves();
-        wanted.retain(|(name, _)| services.include(name));
-        let with_proxy_client = services.include("kube-apiserver-proxy-client");
-        let now = self.world.clock.now();
-        let world = Arc::clone(&self.world);
-        let made = move || -> Result<Bundle, SimError> {
-            let ca =
-                bundle.get("kube-ca").cloned().ok_or(SimError::Internal("CA Certificate or Key is empty"))?;
-            let not_after = days(now, LEAF_DAYS);
-            let validity = |authority: &Pair| {
-                let not_before = Validity::of(authority.certificate.as_bytes())
-                    .map_or(now, |validity| validity.not_before);
-                Validity { not_before, not_after }
-            };
-            if !bundle.contains_key(SERVICE_ACCOUNT) {
-                let key = bundle.get("kube-apiserver").map(|pair| pair.key.clone()).unwrap_or_default();
-                let pair = authority::make_leaf(&ca, &layout::token_subject(), key, validity(&ca))?;
-                bundle.insert(SERVICE_ACCOUNT.to_owned(), pair);
-            }
-            let mut keys = world.keys.take(wanted.len() + 1)?.into_iter();
-            for ((name, subject), key) in wanted.into_iter().zip(&mut keys) {
-                bundle.insert(name, authority::make_leaf(&ca, &subject, key, validity(&ca))?);
-            }
-            let header_ca = bundle.get("kube-apiserver-requestheader-ca").cloned();
-            if let (Some(header_ca), Some(key), true) = (header_ca, keys.next(), with_proxy_client) {
-                let pair =
-                    authority::make_leaf(&header_ca, &layout::proxy_client(), key, validity(&header_ca))?;
-                bundle.insert("kube-apiserver-proxy-client".to_owned(), pair);
-            }
-            Ok(bundle)
-        };
-        tokio::task::spawn_blocking(made)
-            .await
-            .map_err(|_| SimError::Internal("making certificates was cut short"))?
-    }
-
-    /// Redeploys a control plane from before rke 0.2 so that it uses the service account's own key file (RKE `IsLegacyKubeAPI`).
-    fn adopt_service_account_key(&self) {
-        for node in self.world.with_role(Role::ControlPlane).filter(|node| is_connected(node)) {
-            for component in [Component::ApiServer, Component::ControllerManager] {
-                if let Some(container) = lock(&node.machine).container_mut(component.name()) {
-                    for argument in container
-                        .arguments
-                        .iter_mut()
-                        .filter(|argument| argument.starts_with("--service-account-"))
-                    {
-                        *argument = argument
-                            .replace("/kube-apiserver-key.pem", "/kube-service-account-token-key.pem");
-                    }
-                }
-            }
-        }
+        done
     }
 
     /// Returns how often the agents ask, at the pace of this fleet.
     pub(crate) fn agent_check_interval(&self) -> Duration {
         self.world.clock.scaled(self.options.agent_check_interval.as_secs_f64())
     }
-
-    /// Lets the agent of every worker fetch the new files at its next check, and restart what it then finds changed.
-    fn send_agents(&self, bundle: &Bundle) {
-        let workers: Vec<_> = self.world.nodes.iter().filter(|node| node.is_worker_only()).cloned().collect();
-        let interval = self.agent_check_interval();
-        let count = u32::try_from(workers.len()).unwrap_or(1).max(1);
-        let mut agents = lock(&self.agents);
-        for (index, node) in (1_u32..).zip(workers) {
-            let stale = self.options.stale_workers.contains(&node.name);
-            let (world, bundle) = (Arc::clone(&self.world), bundle.clone());
-            agents.spawn(async move {
-                tokio::time::sleep(interval * index / count).await;
-                while !is_connected(&node) {
-                    tokio::time::sleep(interval.max(Duration::from_millis(1))).await;
-                }
-                fetch(&world, &node, &bundle, if stale { Race::Lost } else { Race::Won });
-            });
-        }
-    }
-}
-
-/// Whether the agent sees that its node's files have changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Race {
-    Won,
-    /// `share-mnt` has written them before.
-    Lost,
-}
-
-fn fetch(world: &World, node: &SimNode, bundle: &Bundle, race: Race) {
-    let folder = format!("{}/ssl", node.kubernetes_folder());
-    let names = layout::names_for(node, bundle);
-    // `Bundle.Changed` says no as soon as one file cannot be read.
-    let exists = |name: &String| {
-        lock(&node.machine)
-            .files
-            .metadata(super::files::Owner::ROOT, &format!("{folder}/{name}.pem"), Links::Follow)
-            .is_ok()
-    };
-    let complete = names.iter().all(exists);
-    let written = layout::deploy(node, &folder, bundle, &names, node.now(&world.clock));
-    if race == Race::Lost || !complete || written.is_err() {
-        return;
-    }
-    for component in [Component::Kubelet, Component::Proxy, Component::NginxProxy] {
-        restart(world, node, component);
-    }
-}
-
-/// Restarts a container, if it exists.
-fn restart(world: &World, node: &SimNode, component: Component) {
-    if lock(&node.machine).container(component.name()).is_some() {
-        // Rancher does what it does, whether or not somebody watches.
-        world.log.announce();
-        world.start(node, component.name(), "restart");
-    }
-}
-
-/// Returns whether Rancher's agent on a node has its connection.
-fn is_connected(node: &SimNode) -> bool {
-    !lock(&node.faults).contains(&Fault::AgentDisconnected)
 }
