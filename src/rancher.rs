@@ -18,8 +18,8 @@ mod version;
 #[doc(hidden)]
 pub use answer::read_in_every_way;
 pub use client::{Client, Settings};
-pub use cluster::{Cluster, Rotation, RotationFlag, Transitioning, rotation_state};
+pub use cluster::{Cluster, Launcher, Rotation, RotationFlag, Transitioning, rotation_state};
 pub use error::{NoRotation, RancherError};
 pub use node::RancherNode;
-pub use trust::Trust;
+pub use trust::{OwnAuthority, Trust, first_look};
 pub use version::ServerVersion;

@@ -93,7 +93,7 @@ async fn load(
     refuse_version(&plan, path)?;
     let loaded = settings.load()?;
     settings.warn(terminal);
-    let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
+    let rancher = rancher_of(&plan, (&arguments.rancher, &loaded.inventory), terminal).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
     let moved = moved_from(&plan, &loaded.inventory, &facts);
@@ -125,11 +125,11 @@ pub(super) fn refuse_version(plan: &Plan, path: &Path) -> Result<(), Failure> {
 /// Connects to Rancher where a plan has something to ask of it.
 pub(super) async fn rancher_of(
     plan: &Plan,
-    options: &RancherOptions,
-    inventory: &Inventory,
+    (options, inventory): (&RancherOptions, &Inventory),
+    terminal: &Terminal,
 ) -> Result<Option<Rancher>, Failure> {
     let asks = plan.steps().any(|step| matches!(step.action, Action::RotateByRancher { .. }));
-    if asks { Ok(Some(super::rancher::connect(options, inventory).await?.0)) } else { Ok(None) }
+    if asks { Ok(Some(super::rancher::connect(options, inventory, terminal).await?.0)) } else { Ok(None) }
 }
 
 /// Returns the nodes that a plan was made from.

@@ -155,7 +155,9 @@ pub(super) async fn make(
     refuse_stray_options(options, via)?;
     let needs_rancher = via == Some(Via::Rancher) || options.direct.then.is_some();
     let (rancher, target) = match via {
-        _ if needs_rancher => super::rancher::connect(rancher, &loaded.inventory).await.map(known)?,
+        _ if needs_rancher => {
+            super::rancher::connect(rancher, &loaded.inventory, terminal).await.map(known)?
+        }
         _ => super::rancher::consult(rancher, &loaded.inventory, terminal).await.map_or((None, None), known),
     };
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;

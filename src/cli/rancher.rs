@@ -6,13 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::arguments::RancherOptions;
-use super::failure::{FAILED, Failure, REFUSED, USAGE};
+use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::settings;
 use super::terminal::Terminal;
 use crate::execute::Rancher;
 use crate::inventory::{Inventory, Secret};
-use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget, RancherWork};
-use crate::rancher::{Client, Cluster, RancherError, Rotation, Settings, Trust, rotation_state};
+use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget, RancherWork, RotationOffer};
+use crate::rancher::{
+    Client, Cluster, OwnAuthority, RancherError, Rotation, ServerVersion, Settings, Trust, first_look,
+    rotation_state,
+};
 use crate::report::escape::shown;
 
 /// How long Rancher may take for one answer.
@@ -22,8 +25,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn connect(
     options: &RancherOptions,
     inventory: &Inventory,
+    terminal: &Terminal,
 ) -> Result<(Rancher, RancherTarget), Failure> {
-    let client = client(options).await?;
+    let client = client(options, terminal).await?;
     let wanted = options.rancher_cluster.as_deref().unwrap_or(&inventory.cluster_name);
     let version = client.server_version().await.map_err(failure)?;
     let cluster = client.find_cluster(wanted).await.map_err(|error| {
@@ -36,7 +40,7 @@ pub(super) async fn connect(
         url: client.address(),
         version: version.as_str().to_owned(),
         cluster_id: cluster.id.clone(),
-        can_rotate: cluster.can_rotate(),
+        rotation: rotation_offer(&cluster, &version),
         state: cluster.state.clone(),
         work: work(&cluster),
         nodes: nodes
@@ -52,6 +56,15 @@ pub(super) async fn connect(
         agent_check_interval,
     };
     Ok((Rancher { client, cluster_id: cluster.id }, target))
+}
+
+/// Returns whether Rancher offers to rotate, and what to do where it does not.
+fn rotation_offer(cluster: &Cluster, version: &ServerVersion) -> RotationOffer {
+    if cluster.can_rotate() {
+        return RotationOffer::Offered;
+    }
+    let why = cluster.why_no_rotation(Some(version));
+    RotationOffer::Missing { reason: why.to_string(), way_out: why.way_out().to_owned() }
 }
 
 /// Returns what Rancher is in the middle of.
@@ -75,7 +88,7 @@ pub(super) async fn consult(
     if options.rancher_url.is_none() || token(options).is_err() {
         return None;
     }
-    match connect(options, inventory).await {
+    match connect(options, inventory, terminal).await {
         Ok(found) => Some(found),
         Err(failure) => {
             let cause = failure.cause();
@@ -85,8 +98,8 @@ pub(super) async fn consult(
     }
 }
 
-/// Makes the client; nothing has been asked yet, unless a checksum has to be compared.
-async fn client(options: &RancherOptions) -> Result<Client, Failure> {
+/// Makes the client of a server whose certificate is trusted; the token has been sent nowhere yet.
+pub(super) async fn client(options: &RancherOptions, terminal: &Terminal) -> Result<Client, Failure> {
     let Some(url) = options.rancher_url.clone() else {
         return Err(Failure::usage("`--via rancher` needs Rancher's address")
             .hint("give --rancher-url URL, or set RANCHER_URL".to_owned()));
@@ -97,7 +110,73 @@ async fn client(options: &RancherOptions) -> Result<Client, Failure> {
         (None, None) => Trust::SystemRoots,
     };
     let settings = Settings { url, token: token(options)?, trust, timeout: TIMEOUT };
-    Client::new(settings).await.map_err(failure)
+    let client = Client::new(settings.clone()).await.map_err(failure)?;
+    match client.handshake().await {
+        Ok(()) => Ok(client),
+        Err(error @ RancherError::UnknownAuthority { .. }) if settings.trust == Trust::SystemRoots => {
+            introduce(settings, error, terminal).await
+        }
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// Shows the authority that a server names as its own and asks whether it is the right one, as ssh does of a host it does not know.
+///
+/// `--yes` does not answer, and the answer holds for this command alone.
+async fn introduce(settings: Settings, error: RancherError, terminal: &Terminal) -> Result<Client, Failure> {
+    let Some(own) = first_look(&settings.url, TIMEOUT).await.map_err(failure)? else {
+        return Err(Failure::new(REFUSED, error).hint(
+            "Rancher names no authority of its own (`cacerts` is empty): give the file of the one that signed its certificate, \
+             `--rancher-ca FILE`"
+                .to_owned(),
+        ));
+    };
+    if !terminal.can_ask() {
+        return Err(Failure::new(REFUSED, error)
+            .hint(format!("it names an authority of its own, {}", described(&own)))
+            .hint(COMPARE.to_owned())
+            .hint(format!("if they are the same: `--rancher-ca-checksum {}`", own.checksum)));
+    }
+    let question = introduction(&settings.url, &own);
+    if terminal.ask(&question).as_deref() != Some("yes") {
+        return Err(Failure::message(
+            CANCELLED,
+            "the authority of Rancher is not trusted; the token was not sent",
+        ));
+    }
+    terminal.mention(&format!(
+        "Trusted for this command; `--rancher-ca-checksum {}` says so without a question.",
+        own.checksum
+    ));
+    let settings = Settings { trust: Trust::CertificateAuthority(own.pem.into_bytes()), ..settings };
+    let client = Client::new(settings).await.map_err(failure)?;
+    client.handshake().await.map_err(failure)?;
+    Ok(client)
+}
+
+/// How a checksum is compared over a way that does not lead through this server.
+const COMPARE: &str = "compare its checksum with the one that Rancher's agents were given, on a node of the cluster: \
+    `docker inspect $(docker ps -aqf name=cattle-node-agent) | grep -m1 CATTLE_CA_CHECKSUM`";
+
+/// Returns what is asked of a server that nobody has vouched for.
+fn introduction(url: &str, own: &OwnAuthority) -> String {
+    format!(
+        "The certificate of `{url}` is signed by an authority that this machine does not know.\nRancher names it as its own:\n  \
+         {}\n  checksum {}\nTo be sure that no other machine answers here, {COMPARE}\n\nIs it the same, and trusted? Only `yes` is taken for a yes:",
+        described(own),
+        own.checksum
+    )
+}
+
+/// Returns who an authority says it is, on one line.
+fn described(own: &OwnAuthority) -> String {
+    own.certificate.as_ref().map_or_else(
+        || "which cannot be read as a certificate".to_owned(),
+        |found| {
+            let (begin, end) = (found.not_before.strftime("%F"), found.not_after.strftime("%F"));
+            format!("{}, valid from {begin} to {end}", shown(&found.subject))
+        },
+    )
 }
 
 /// Returns the token; it never comes from an argument, which everybody on the machine could read.

@@ -37,7 +37,7 @@ pub(super) async fn run(
         terminal.mention(&format!("Nothing to resume: run {name} has ended well."));
         return Ok(0);
     }
-    let rancher = rancher_of(&plan, &arguments.rancher, &loaded.inventory).await?;
+    let rancher = rancher_of(&plan, (&arguments.rancher, &loaded.inventory), terminal).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;
     let what = format!("run {name} does not go on");

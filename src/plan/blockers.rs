@@ -1,6 +1,6 @@
 use jiff::{SignedDuration, Timestamp};
 
-use super::policy::{Policy, RancherTarget};
+use super::policy::{Policy, RancherTarget, RotationOffer};
 use super::{Action, CertificateSource, NewCertificate, Plan, Procedure};
 use crate::facts::{Content, File, Lease, Observation};
 use crate::finding::Finding;
@@ -255,22 +255,24 @@ pub(super) fn of_new(
 /// Returns what forbids a rotation by Rancher.
 pub(super) fn of_rancher(rancher: &RancherTarget, policy: &Policy) -> Vec<Finding> {
     let mut blockers = Vec::new();
-    if !rancher.can_rotate {
-        let message =
-            format!("Rancher {} has no action `rotateCertificates` for this cluster", rancher.version);
-        blockers.push(
-            Finding::error("rancher-cannot-rotate", message)
-                .hint("2.0.13 / 2.1.8 and earlier have none: upgrade Rancher to 2.0.14 / 2.1.9 or later first; RKE2 and k3s clusters have tools of their own"),
+    if let RotationOffer::Missing { reason, way_out } = &rancher.rotation {
+        let message = format!(
+            "Rancher {} has no action `rotateCertificates` for this cluster: {reason}",
+            rancher.version
         );
+        blockers.push(Finding::error("rancher-cannot-rotate", message).hint(way_out));
     }
     let ignores_services =
         ["v2.0.", "v2.1.", "2.0.", "2.1."].iter().any(|old| rancher.version.starts_with(old));
     if ignores_services && !policy.services.is_empty() {
         let message = format!(
-            "Rancher {} rotates all services or none: `--service` is of no use there",
+            "Rancher {} reads no `services` and rotates all of them: `--service` would do more than it says",
             rancher.version
         );
-        blockers.push(Finding::error("rancher-rotates-all", message).hint("drop `--service`"));
+        blockers.push(
+            Finding::error("rancher-rotates-all", message)
+                .hint("drop `--service`, or renew these alone with `--via direct`"),
+        );
     }
     blockers
 }

@@ -128,8 +128,8 @@ pub struct RancherTarget {
     pub version: String,
     /// The cluster's id.
     pub cluster_id: String,
-    /// Whether the cluster has the action `rotateCertificates`.
-    pub can_rotate: bool,
+    /// Whether it can rotate the cluster's certificates.
+    pub rotation: RotationOffer,
     /// The state of the cluster in Rancher's words.
     pub state: String,
     /// What it is doing with the cluster.
@@ -138,6 +138,20 @@ pub struct RancherTarget {
     pub nodes: Vec<RancherNodeState>,
     /// How often a worker's agent asks for its plan.
     pub agent_check_interval: Duration,
+}
+
+/// Whether Rancher offers to rotate the certificates of a cluster (its action `rotateCertificates`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotationOffer {
+    /// It does.
+    Offered,
+    /// It does not.
+    Missing {
+        /// Why not: a lower-case fragment.
+        reason: String,
+        /// What to do instead.
+        way_out: String,
+    },
 }
 
 /// What Rancher is in the middle of.

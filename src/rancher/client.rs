@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, LOCATION};
+use reqwest::header::{ACCEPT, LOCATION, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -67,6 +67,20 @@ impl Client {
             Ok(())
         } else {
             Err(RancherError::malformed("the answer to `/ping`", "it is not `pong`"))
+        }
+    }
+
+    /// Makes sure that the server's certificate is trusted, before anything is sent to it; the token is not.
+    ///
+    /// Errors are those of its certificate alone: what else is wrong with the server is told by who asks it something.
+    pub async fn handshake(&self) -> Result<(), RancherError> {
+        match self.ping().await {
+            Err(
+                error @ (RancherError::UnknownAuthority { .. }
+                | RancherError::Expired { .. }
+                | RancherError::Untrusted { .. }),
+            ) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -192,9 +206,19 @@ pub(super) async fn exchange(origin: &Origin, request: RequestBuilder) -> Result
     if status.is_redirection() {
         return Err(RancherError::Redirected(destination(&response)));
     }
+    let retry_after = retry_after(&response);
     let body = read_body(response).await.map_err(unanswered)?;
     let body = body.ok_or_else(|| RancherError::malformed("an answer", "it is longer than 32 MiB"))?;
-    if status.is_success() { Ok(body) } else { Err(RancherError::refused(status.as_u16(), complaint(&body))) }
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(RancherError::refused(status.as_u16(), complaint(&body), retry_after))
+}
+
+/// Returns how long the server does not want to be asked again; a date instead of seconds is not read.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// Returns where a redirect leads, without its query.

@@ -41,6 +41,33 @@ pub struct RotationFlag {
     pub certificate_authority: bool,
 }
 
+/// What launched a cluster that Rancher did not launch with RKE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Launcher {
+    /// RKE2, alone or through Rancher's provisioning.
+    Rke2,
+    /// K3s, alone or through Rancher's provisioning.
+    K3s,
+    /// The `rke` command; the cluster was imported afterwards.
+    RkeCommand,
+    /// Something else, in Rancher's words, where it has any.
+    Other(Option<String>),
+}
+
+impl fmt::Display for Launcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rke2 => formatter.write_str("an RKE2 cluster"),
+            Self::K3s => formatter.write_str("a K3s cluster"),
+            Self::RkeCommand => {
+                formatter.write_str("a cluster that the `rke` command built and that was imported")
+            }
+            Self::Other(Some(name)) => write!(formatter, "a cluster of kind `{name}`"),
+            Self::Other(None) => formatter.write_str("an imported cluster"),
+        }
+    }
+}
+
 /// What Rancher knows of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -58,10 +85,14 @@ pub struct Cluster {
     pub rotation_flag: Option<RotationFlag>,
     /// Whether the condition `Updated` is true; `None` where the cluster does not have it yet.
     pub updated: Option<bool>,
+    /// When that condition has changed last, in Rancher's words: each try of a rotation that fails changes it.
+    pub updated_at: Option<String>,
     /// The Kubernetes version (`v1.15.3-rancher1-1`).
     pub kubernetes_version: Option<String>,
     /// What launched the cluster (`rancherKubernetesEngine`, `k3s`, `imported`).
     pub driver: Option<String>,
+    /// What Rancher found the cluster to be, from 2.4 on (`rke`, `k3s`, `rke2`, `eks`); an imported one has it too.
+    pub provider: Option<String>,
     /// Whether Rancher launched it with RKE.
     pub launched_by_rke: bool,
     /// The link of the action that rotates certificates.
@@ -89,9 +120,25 @@ impl Cluster {
     /// Returns why the cluster does not offer the action; the server's version helps where it is known.
     pub fn why_no_rotation(&self, server: Option<&ServerVersion>) -> NoRotation {
         match server.filter(|version| version.can_rotate() == Some(false)) {
-            _ if !self.launched_by_rke => NoRotation::NotRke(self.driver.clone()),
+            _ if !self.launched_by_rke => NoRotation::NotRke(self.launcher()),
             Some(version) => NoRotation::OldServer(version.to_string()),
             None => NoRotation::NotPermitted,
+        }
+    }
+
+    /// Returns what launched the cluster, of one that Rancher did not launch with RKE.
+    fn launcher(&self) -> Launcher {
+        let words = || [&self.provider, &self.driver].into_iter().flatten().map(|word| word.to_lowercase());
+        let is_any = |known: &[&str]| words().any(|word| known.contains(&word.as_str()));
+        if is_any(&["rke2", "rke2.windows"]) {
+            Launcher::Rke2
+        } else if is_any(&["k3s", "k3os"]) {
+            Launcher::K3s
+        } else if is_any(&["rke", "rke.windows"]) {
+            Launcher::RkeCommand
+        } else {
+            let named = words().find(|word| word != "imported" && word != "import");
+            Launcher::Other(named)
         }
     }
 
@@ -129,7 +176,8 @@ pub fn rotation_state(cluster: &Cluster) -> Rotation {
     match (&cluster.rotation_flag, cluster.transitioning) {
         (Some(_), Transitioning::Error) => Rotation::Failing { message: message() },
         (Some(_), _) => Rotation::Running { message: message() },
-        (None, _) if cluster.updated == Some(true) && cluster.state == "active" => Rotation::Finished,
+        // A cluster that was never changed since it was made has no condition `Updated`.
+        (None, _) if cluster.updated != Some(false) && cluster.state == "active" => Rotation::Finished,
         (None, _) => Rotation::Idle,
     }
 }
@@ -163,6 +211,8 @@ struct Condition {
     #[serde(rename = "type")]
     kind: String,
     status: Option<String>,
+    #[serde(rename = "lastUpdateTime")]
+    last_update_time: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -208,12 +258,9 @@ impl From<ClusterBody> for Cluster {
         let (wanted_version, flag) = body
             .rancher_kubernetes_engine_config
             .map_or((None, None), |config| (config.kubernetes_version, config.rotate_certificates));
-        let updated = body
-            .conditions
-            .unwrap_or_default()
-            .into_iter()
-            .find(|condition| condition.kind == "Updated")
-            .map(|condition| condition.status.as_deref() == Some("True"));
+        let condition =
+            body.conditions.unwrap_or_default().into_iter().find(|condition| condition.kind == "Updated");
+        let updated = condition.as_ref().map(|condition| condition.status.as_deref() == Some("True"));
         Self {
             name: filled(body.name).unwrap_or_else(|| body.id.clone()),
             id: body.id,
@@ -222,9 +269,11 @@ impl From<ClusterBody> for Cluster {
             transitioning_message: one_line(&body.transitioning_message.unwrap_or_default()),
             rotation_flag: flag.map(RotationFlag::from),
             updated,
+            updated_at: filled(condition.and_then(|condition| condition.last_update_time)),
             kubernetes_version: filled(wanted_version)
                 .or_else(|| filled(body.version.and_then(|version| version.git_version))),
-            driver: filled(body.driver).or_else(|| filled(body.provider)),
+            driver: filled(body.driver),
+            provider: filled(body.provider),
             launched_by_rke,
             rotate_link: filled(body.actions.and_then(|actions| actions.rotate_certificates)),
         }
@@ -298,6 +347,8 @@ mod tests {
         assert_eq!(at(Value::Null, "Unknown", "updating"), Rotation::Idle);
         assert_eq!(at(Value::Null, "True", "unavailable"), Rotation::Idle);
         assert_eq!(at(Value::Null, "True", "active"), Rotation::Finished);
+        let never_changed = cluster(&json!({ "id": "c-1", "state": "active", "conditions": [] }));
+        assert_eq!(rotation_state(&never_changed), Rotation::Finished);
     }
 
     #[test]
@@ -338,8 +389,44 @@ mod tests {
         assert_eq!(rke.why_no_rotation(None), NoRotation::NotPermitted);
         let k3s =
             cluster(&json!({ "id": "local", "driver": "k3s", "version": { "gitVersion": "v1.20.4+k3s1" } }));
-        assert_eq!(why(&k3s, "v2.5.7"), NoRotation::NotRke(Some("k3s".to_owned())));
+        assert_eq!(why(&k3s, "v2.5.7"), NoRotation::NotRke(Launcher::K3s));
         assert_eq!(k3s.kubernetes_version.as_deref(), Some("v1.20.4+k3s1"));
         assert_eq!(k3s.label(), "local");
+    }
+
+    #[test]
+    fn another_tool_is_named_for_what_another_tool_launched() {
+        for (driver, provider, reason, tool) in [
+            (
+                "imported",
+                "rke2",
+                "Rancher did not launch it with RKE, it is an RKE2 cluster",
+                "rke2 certificate",
+            ),
+            (
+                "k3s",
+                "k3s",
+                "Rancher did not launch it with RKE, it is a K3s cluster",
+                "k3s certificate rotate",
+            ),
+            (
+                "imported",
+                "rke",
+                "Rancher did not launch it with RKE, it is a cluster that the `rke` command built and that was imported",
+                "--via rke",
+            ),
+            (
+                "imported",
+                "",
+                "Rancher did not launch it with RKE, it is an imported cluster",
+                "kubeadm certs renew",
+            ),
+            ("EKS", "eks", "Rancher did not launch it with RKE, it is a cluster of kind `eks`", "cloud"),
+        ] {
+            let found = cluster(&json!({ "id": "c-1", "driver": driver, "provider": provider }));
+            let why = found.why_no_rotation(Some(&ServerVersion::new("v2.6.3")));
+            assert_eq!(why.to_string(), reason);
+            assert!(why.way_out().contains(tool), "{}", why.way_out());
+        }
     }
 }

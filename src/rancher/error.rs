@@ -3,7 +3,12 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use rustls::CertificateError;
+
+use super::cluster::Launcher;
 use crate::pki::Service;
 
 /// Why an RKE rotation is not offered for a cluster.
@@ -11,23 +16,53 @@ use crate::pki::Service;
 pub enum NoRotation {
     /// The server is older than 2.0.14 or 2.1.9.
     OldServer(String),
-    /// The cluster was not launched with RKE; its driver, where Rancher names one.
-    NotRke(Option<String>),
+    /// Rancher did not launch the cluster with RKE.
+    NotRke(Launcher),
     /// Nothing stands against it but the rights of the token.
     NotPermitted,
 }
 
+impl NoRotation {
+    /// Returns what to do instead.
+    pub fn way_out(&self) -> &'static str {
+        match self {
+            Self::OldServer(_) => {
+                "upgrade Rancher to 2.0.14, 2.1.9 or later first; where that must wait, `--via direct --accept-rancher-revert` \
+                 renews them without Rancher, whose agents may then put old ones back"
+            }
+            Self::NotRke(Launcher::Rke2) => {
+                "on each server node, one after the other: `rke2 certificate rotate`"
+            }
+            Self::NotRke(Launcher::K3s) => {
+                "on each server node, one after the other: `k3s certificate rotate`"
+            }
+            Self::NotRke(Launcher::RkeCommand) => {
+                "renew them with `--via direct` or `--via rke`, as rke built it"
+            }
+            Self::NotRke(Launcher::Other(_)) => {
+                "its certificates are renewed with the tool that built it: `rke2 certificate rotate`, `k3s certificate rotate`, \
+                 `kubeadm certs renew`, or by the cloud that hosts it"
+            }
+            Self::NotPermitted => NEEDS_RIGHTS,
+        }
+    }
+}
+
+const NEEDS_RIGHTS: &str =
+    "use a token of an administrator or of an owner of the cluster, without a cluster scope";
+
 impl fmt::Display for NoRotation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldServer(version) => write!(formatter, "Rancher {version} cannot rotate certificates"),
-            Self::NotRke(Some(driver)) => {
+            Self::OldServer(version) => {
                 write!(
                     formatter,
-                    "it is not a cluster that Rancher launched with RKE, its driver is `{driver}`"
+                    "Rancher {version} cannot rotate certificates, which 2.0.14 and 2.1.9 brought"
                 )
             }
-            Self::NotRke(None) => formatter.write_str("it is not a cluster that Rancher launched with RKE"),
+            Self::NotRke(launcher) => {
+                write!(formatter, "Rancher did not launch it with RKE, it is {launcher}")
+            }
             Self::NotPermitted => formatter.write_str("the user of the token may not change it"),
         }
     }
@@ -66,7 +101,25 @@ pub enum RancherError {
     /// The server has no certificate authority of its own whose checksum could be compared.
     #[error("`{0}` names no certificate authority of its own")]
     NoOwnAuthority(String),
-    /// The server's certificate is not trusted.
+    /// No authority that is trusted has signed the server's certificate.
+    #[error("the certificate of `{origin}` is signed by an authority that is not trusted here")]
+    UnknownAuthority {
+        /// The server.
+        origin: String,
+        /// What is wrong with the certificate.
+        source: reqwest::Error,
+    },
+    /// The server's certificate is over, whoever signed it.
+    #[error("the certificate of `{origin}` itself, Rancher's own, {}", ended(.not_after.as_ref()))]
+    Expired {
+        /// The server.
+        origin: String,
+        /// Until when it was valid.
+        not_after: Option<Timestamp>,
+        /// What is wrong with the certificate.
+        source: reqwest::Error,
+    },
+    /// The server's certificate is wrong in another way.
     #[error("the certificate of `{origin}` is not trusted")]
     Untrusted {
         /// The server.
@@ -115,6 +168,8 @@ pub enum RancherError {
         status: u16,
         /// What the server says.
         message: String,
+        /// How long it wants not to be asked again (`Retry-After`).
+        retry_after: Option<Duration>,
     },
     /// The answer is not what Rancher's API gives.
     #[error("{what} that Rancher gave cannot be read: {reason}")]
@@ -183,8 +238,16 @@ impl RancherError {
             Self::NoOwnAuthority(_) => {
                 "leave `--rancher-ca-checksum` out: its certificate comes from an authority that the system may know"
             }
-            Self::Untrusted { .. } => {
+            Self::UnknownAuthority { .. } => {
                 "where the certificate is Rancher's own, give its authority with `--rancher-ca FILE` or `--rancher-ca-checksum SHA256`"
+            }
+            Self::Expired { .. } => {
+                "whoever runs Rancher renews it first: its agents do not connect either, and workers would get nothing new. One of \
+                 Rancher's own making: rancher/rancher#31404; one that was given to it: the secret `tls-rancher-ingress` in \
+                 `cattle-system`, or the files that its container mounts. Until then `--via direct --accept-rancher-revert` does without Rancher"
+            }
+            Self::Untrusted { .. } => {
+                "the address must be a name that the certificate holds, and this machine's clock right: `curl -v <address>/ping` tells more"
             }
             Self::Unreachable { .. } => {
                 "try the address from this machine: `curl -k <address>/ping` answers `pong`"
@@ -193,24 +256,28 @@ impl RancherError {
             Self::Unauthorized(_) => {
                 "the token is wrong, expired, or of another server; a new one is made in Rancher under API & Keys"
             }
-            Self::Forbidden(_) | Self::NoRotation { reason: NoRotation::NotPermitted, .. } => {
-                "use a token of an administrator or of an owner of the cluster, without a cluster scope"
+            Self::Forbidden(_) => NEEDS_RIGHTS,
+            Self::NotFound(_) => {
+                "it was removed from Rancher, or the user of the token does not see it: look at it in Rancher, with that user"
+            }
+            Self::Conflict(_) => {
+                "somebody edits the cluster in Rancher at this moment: try again when they are done"
+            }
+            Self::Refused { .. } => {
+                "this Rancher wants to be asked otherwise than certroll asks: rotate in its UI, and let certroll do the rest, `--via manual`"
+            }
+            Self::Unavailable { .. } => {
+                "Rancher's own log tells more (`docker logs` of its container, or of its pods in `cattle-system`); try again when \
+                 `curl -k <address>/ping` answers `pong`"
+            }
+            Self::Malformed { .. } => {
+                "is it Rancher itself that answers, and no login page in front of it? `curl -k <address>/v3/settings/cacerts` answers with JSON"
             }
             Self::NoCluster { .. } => "`--rancher-cluster` takes a name or an id such as `c-x7k2p`",
             Self::AmbiguousCluster { .. } => "give the id to `--rancher-cluster`",
-            Self::NoRotation { reason: NoRotation::OldServer(_), .. } => {
-                "upgrade Rancher to 2.0.14 or 2.1.9 first, or use `--via direct`"
-            }
-            Self::NoRotation { reason: NoRotation::NotRke(_), .. } => {
-                "RKE2 and K3s rotate certificates by themselves: `rke2 certificate rotate`, `k3s certificate rotate`"
-            }
+            Self::NoRotation { reason, .. } => reason.way_out(),
             Self::AllServicesOnly { .. } => "leave `--service` out, or use `--via direct`",
-            Self::Client(_)
-            | Self::NotFound(_)
-            | Self::Conflict(_)
-            | Self::Refused { .. }
-            | Self::Unavailable { .. }
-            | Self::Malformed { .. } => return None,
+            Self::Client(_) => return None,
         };
         Some(hint.to_owned())
     }
@@ -225,43 +292,62 @@ impl RancherError {
         let source = error.without_url();
         let origin = origin.to_owned();
         if source.is_builder() {
-            Self::Client(source)
-        } else if is_distrust(&source) {
-            Self::Untrusted { origin, source }
-        } else {
-            Self::Unreachable { origin, source }
+            return Self::Client(source);
+        }
+        match distrust(&source).cloned() {
+            // Every Rancher calls its authority `cattle-ca`: one of that name that did not sign it is none that is trusted either.
+            Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                Self::UnknownAuthority { origin, source }
+            }
+            Some(CertificateError::ExpiredContext { not_after, .. }) => {
+                let seconds = i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX);
+                Self::Expired { origin, not_after: Timestamp::from_second(seconds).ok(), source }
+            }
+            Some(CertificateError::Expired) => Self::Expired { origin, not_after: None, source },
+            Some(_) => Self::Untrusted { origin, source },
+            None => Self::Unreachable { origin, source },
         }
     }
 
     /// Returns the error for an answer with a status that is not a success.
-    pub(super) fn refused(status: u16, message: String) -> Self {
+    pub(super) fn refused(status: u16, message: String, retry_after: Option<Duration>) -> Self {
         match status {
+            // Rancher 2.0 to 2.2 say 401 to a good token, too, whose user may not do this (their `ActionHandler`).
+            401 if message.starts_with("can not ") => Self::Forbidden(message),
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden(message),
             404 => Self::NotFound(message),
             409 => Self::Conflict(message),
-            429 | 500.. => Self::Unavailable { status, message },
+            429 | 500.. => Self::Unavailable { status, message, retry_after },
             _ => Self::Refused { status, message },
         }
     }
 }
 
-/// Returns whether a certificate is what a connection failed on.
-fn is_distrust(error: &reqwest::Error) -> bool {
+/// Returns what is wrong with the certificate that a connection failed on, if that is why.
+fn distrust(error: &reqwest::Error) -> Option<&CertificateError> {
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = next {
         // An `io::Error` names the source of what it wraps as its own source, and would hide what it wraps.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let tls = cause.downcast_ref().or_else(|| wrapped.and_then(|wrapped| wrapped.downcast_ref()));
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
+        if let Some(rustls::Error::InvalidCertificate(what)) = tls {
+            return Some(what);
         }
         next = match wrapped {
             Some(wrapped) => Some(wrapped),
             None => cause.source(),
         };
     }
-    false
+    None
+}
+
+/// Says when a certificate ended.
+fn ended(not_after: Option<&Timestamp>) -> String {
+    match not_after {
+        Some(not_after) => format!("expired on {}", not_after.strftime("%F at %T UTC")),
+        None => "has expired".to_owned(),
+    }
 }
 
 fn list(candidates: &[String]) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use server::{Authority, Reply, Seen, Server};
 
-use super::{Client, NoRotation, RancherError, Settings, Trust};
+use super::{Client, NoRotation, RancherError, Settings, Trust, first_look};
 use crate::inventory::Secret;
 use crate::pki::Service;
 
@@ -178,10 +178,11 @@ async fn a_missing_action_is_explained_by_the_version() {
     let error = client.rotate_certificates(&cluster, None).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the certificates of cluster `prod (c-1)` cannot be rotated: Rancher v2.0.13 cannot rotate certificates"
+        "the certificates of cluster `prod (c-1)` cannot be rotated: Rancher v2.0.13 cannot rotate certificates, which \
+         2.0.14 and 2.1.9 brought"
     );
     assert!(matches!(&error, RancherError::NoRotation { reason: NoRotation::OldServer(_), .. }));
-    assert!(error.hint().unwrap().starts_with("upgrade Rancher to 2.0.14 or 2.1.9 first"));
+    assert!(error.hint().unwrap().starts_with("upgrade Rancher to 2.0.14, 2.1.9 or later first"));
 }
 
 #[tokio::test]
@@ -191,6 +192,14 @@ async fn refusals_are_sentences_and_only_trouble_passes() {
     let cases = [
         (unauthorized(), "Rancher does not accept the token: must authenticate", false),
         (Reply::new(403, r#"{"message":"no"}"#), "the user of the token may not do this: no", false),
+        (
+            Reply::new(
+                401,
+                r#"{"code":"Unauthorized","message":"can not rotate certificates","status":401}"#,
+            ),
+            "the user of the token may not do this: can not rotate certificates",
+            false,
+        ),
         (Reply::new(409, ""), "somebody else changed it at the same time: no reason given", true),
         (
             two_documents(),
@@ -250,10 +259,53 @@ async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
     let server = Server::start_tls(&authority, |_: &Seen| Reply::new(200, "pong")).await;
     let other = Trust::CertificateAuthority(Authority::new().pem.into_bytes());
     let error = Client::new(settings(&server.url, other)).await.unwrap().ping().await.unwrap_err();
-    assert!(matches!(error, RancherError::Untrusted { .. }), "{error:?}");
+    assert!(matches!(error, RancherError::UnknownAuthority { .. }), "{error:?}");
     assert!(!error.is_transient());
     assert!(error.hint().unwrap().contains("--rancher-ca"));
     assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_stranger_is_shown_with_the_checksum_that_agents_use_and_hears_no_token() {
+    let authority = Authority::new();
+    let own = json!({ "id": "cacerts", "value": authority.pem });
+    let server = Server::start_tls(&authority, move |_: &Seen| Reply::json(&own)).await;
+    let stranger = Client::new(settings(&server.url, Trust::SystemRoots)).await.unwrap();
+    let error = stranger.handshake().await.unwrap_err();
+    assert!(matches!(error, RancherError::UnknownAuthority { .. }), "{error:?}");
+    let own = first_look(&server.url, Duration::from_secs(20)).await.unwrap().unwrap();
+    assert_eq!((own.checksum.as_str(), &own.pem), (authority.checksum().as_str(), &authority.pem));
+    assert_eq!(own.certificate.unwrap().common_name(), Some("rcgen self signed cert"));
+    assert!(server.seen().iter().all(|seen| seen.authorization.is_none()), "{:?}", server.seen());
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_told_with_its_date_whether_or_not_its_authority_is_trusted() {
+    let authority = Authority::new();
+    let server = Server::start_expired(&authority, |_: &Seen| Reply::new(200, "pong")).await;
+    let given = Trust::CertificateAuthority(authority.pem.clone().into_bytes());
+    for trust in [Trust::SystemRoots, given] {
+        let error = Client::new(settings(&server.url, trust)).await.unwrap().handshake().await.unwrap_err();
+        let said = format!(
+            "the certificate of `{}` itself, Rancher's own, expired on 2019-01-01 at 00:00:00 UTC",
+            server.url
+        );
+        assert_eq!(error.to_string(), said);
+        assert!(!error.is_transient());
+        assert!(error.hint().unwrap().starts_with("whoever runs Rancher renews it first"));
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_says_how_long_it_does_not_want_to_be_asked() {
+    for (header, expected) in [("7", Some(Duration::from_secs(7))), ("Wed, 21 Oct 2026 07:28:00 GMT", None)] {
+        let reply = Reply::new(429, "slow down").retry_after(header);
+        let server = Server::start(move |_: &Seen| reply.clone()).await;
+        let error = client(&server).await.cluster("c-1").await.unwrap_err();
+        let RancherError::Unavailable { retry_after, .. } = error else { panic!("{error:?}") };
+        assert_eq!(retry_after, expected);
+    }
 }
 
 #[tokio::test]
@@ -293,7 +345,7 @@ async fn a_pinned_authority_must_have_signed_the_certificate() {
     let server = Server::start_tls(&impostor, move |_: &Seen| Reply::json(&own)).await;
     let client = Client::new(settings(&server.url, Trust::Checksum(honest.checksum()))).await.unwrap();
     let error = client.server_version().await.unwrap_err();
-    assert!(matches!(error, RancherError::Untrusted { .. }), "{error:?}");
+    assert!(matches!(error, RancherError::UnknownAuthority { .. }), "{error:?}");
     assert_eq!(server.seen().len(), 1, "only the public setting was asked for");
 }
 

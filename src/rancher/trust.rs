@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, ClientBuilder};
+use reqwest::{Certificate as Root, ClientBuilder};
 use sha2::{Digest, Sha256};
 
 use super::RancherError;
 use super::answer::Setting;
 use super::client::{exchange, read_setting};
 use super::origin::Origin;
+use crate::pki::Certificate;
 
 /// What the certificate of a Rancher server must be signed by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,11 @@ pub(super) async fn http_client(
     match trust {
         // No certificate will be looked at, so that a machine without any authorities will do.
         _ if origin.is_plain() => builder.tls_certs_only([]).build().map_err(RancherError::Client),
-        Trust::SystemRoots => builder.build().map_err(RancherError::Client),
+        // A machine without any authorities trusts none, and says so of the certificate.
+        Trust::SystemRoots => match builder.build() {
+            Ok(client) => Ok(client),
+            Err(_) => self::builder(origin, timeout).tls_certs_only([]).build().map_err(RancherError::Client),
+        },
         Trust::CertificateAuthority(pem) => trusting(builder, pem),
         Trust::Checksum(expected) => {
             let expected = checksum(expected)?;
@@ -54,34 +59,62 @@ fn builder(origin: &Origin, timeout: Duration) -> ClientBuilder {
 
 fn trusting(builder: ClientBuilder, pem: &[u8]) -> Result<reqwest::Client, RancherError> {
     let unusable = |reason: String| RancherError::CertificateAuthority(reason);
-    let authorities = Certificate::from_pem_bundle(pem).map_err(|error| unusable(error.to_string()))?;
+    let authorities = Root::from_pem_bundle(pem).map_err(|error| unusable(error.to_string()))?;
     if authorities.is_empty() {
         return Err(unusable("it holds no PEM certificate".to_owned()));
     }
     builder.tls_certs_only(authorities).build().map_err(|error| unusable(error.to_string()))
 }
 
-/// Returns the authority that the server names as its own (`/v3/settings/cacerts`), PEM, if it has the checksum.
-async fn own_authority(origin: &Origin, expected: &str, timeout: Duration) -> Result<String, RancherError> {
+/// The authority that a server names as its own (`/v3/settings/cacerts`), as a stranger hears of it: nothing vouches for it but
+/// whoever compares its checksum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnAuthority {
+    /// What it is, PEM.
+    pub pem: String,
+    /// Its SHA-256 as Rancher's agents are given it (`CATTLE_CA_CHECKSUM`), hexadecimal.
+    pub checksum: String,
+    /// The first certificate of it, where it can be read.
+    pub certificate: Option<Certificate>,
+}
+
+impl OwnAuthority {
+    fn new(pem: String) -> Self {
+        // Agents take the checksum of the value with one newline at its end, which the value itself may have or lack.
+        let checksum = hexadecimal(format!("{}\n", pem.trim_end()).as_bytes());
+        let certificate = Certificate::from_pem(pem.as_bytes()).ok();
+        Self { pem, checksum, certificate }
+    }
+}
+
+/// Asks a server which authority it names as its own: without verification, and without a token. Returns nothing where it names none.
+pub async fn first_look(url: &str, timeout: Duration) -> Result<Option<OwnAuthority>, RancherError> {
+    look(&Origin::parse(url)?, timeout).await
+}
+
+async fn look(origin: &Origin, timeout: Duration) -> Result<Option<OwnAuthority>, RancherError> {
     let stranger = builder(origin, timeout)
         .tls_danger_accept_invalid_certs(true)
         .build()
         .map_err(RancherError::Client)?;
     let request = stranger.get(origin.at(&["v3", "settings", "cacerts"]));
-    let authority = read_setting("cacerts", &exchange(origin, request).await?).map(Setting::into_value)?;
-    if authority.trim().is_empty() {
+    let pem = read_setting("cacerts", &exchange(origin, request).await?).map(Setting::into_value)?;
+    Ok((!pem.trim().is_empty()).then(|| OwnAuthority::new(pem)))
+}
+
+/// Returns the authority that the server names as its own, PEM, if it has the checksum.
+async fn own_authority(origin: &Origin, expected: &str, timeout: Duration) -> Result<String, RancherError> {
+    let Some(own) = look(origin, timeout).await? else {
         return Err(RancherError::NoOwnAuthority(origin.to_string()));
-    }
-    // Agents take the checksum of the value with one newline at its end, which the value itself may have or lack.
-    let found = hexadecimal(format!("{}\n", authority.trim_end()).as_bytes());
-    if found != expected && hexadecimal(authority.as_bytes()) != expected {
+    };
+    if own.checksum != expected && hexadecimal(own.pem.as_bytes()) != expected {
         return Err(RancherError::ChecksumMismatch {
             origin: origin.to_string(),
             expected: expected.to_owned(),
-            found,
+            found: own.checksum,
         });
     }
-    Ok(authority)
+    Ok(own.pem)
 }
 
 fn checksum(text: &str) -> Result<String, RancherError> {

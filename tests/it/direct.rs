@@ -356,7 +356,7 @@ fn every_node_is_saved_where_rancher_follows() {
         url: "https://rancher.example.net".to_owned(),
         version: "v2.2.8".to_owned(),
         cluster_id: "c-abcde".to_owned(),
-        can_rotate: true,
+        rotation: certroll::plan::RotationOffer::Offered,
         state: "active".to_owned(),
         work: certroll::plan::RancherWork::None,
         nodes: Vec::new(),

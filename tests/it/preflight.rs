@@ -13,8 +13,8 @@ use certroll::finding::Finding;
 use certroll::inventory::{MaxUnavailable, Role};
 use certroll::pki::Service;
 use certroll::plan::{
-    HEALTH_TIMEOUT, Majority, Plan, Policy, Procedure, RancherTarget, RancherWork, Renewal, Via,
-    clock_blocker, node_blockers, plan,
+    HEALTH_TIMEOUT, Majority, Plan, Policy, Procedure, RancherTarget, RancherWork, Renewal, RotationOffer,
+    Via, clock_blocker, node_blockers, plan,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -289,7 +289,7 @@ fn a_rancher_that_is_at_work_is_waited_for() {
             url: "https://rancher.example.net".to_owned(),
             version: "v2.2.8".to_owned(),
             cluster_id: "c-abcde".to_owned(),
-            can_rotate: true,
+            rotation: RotationOffer::Offered,
             state: "updating".to_owned(),
             work,
             nodes: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONNECTION, LOCATION};
+use hyper::header::{AUTHORIZATION, CONNECTION, LOCATION, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -35,16 +35,21 @@ pub(super) struct Seen {
 pub(super) struct Reply {
     status: u16,
     location: Option<String>,
+    retry_after: Option<String>,
     body: String,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, body: &str) -> Self {
-        Self { status, location: None, body: body.to_owned() }
+        Self { status, location: None, retry_after: None, body: body.to_owned() }
     }
 
     pub(super) fn json(body: &Value) -> Self {
         Self::new(200, &body.to_string())
+    }
+
+    pub(super) fn retry_after(self, value: &str) -> Self {
+        Self { retry_after: Some(value.to_owned()), ..self }
     }
 
     pub(super) fn redirect(status: u16, location: &str) -> Self {
@@ -68,7 +73,19 @@ impl Server {
         authority: &Authority,
         answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(Some(authority.acceptor()), Arc::new(answer)).await
+        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        Self::listen(Some(authority.acceptor(leaf)), Arc::new(answer)).await
+    }
+
+    /// Starts a server whose own certificate has expired.
+    pub(super) async fn start_expired(
+        authority: &Authority,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        leaf.not_before = rcgen::date_time_ymd(2018, 1, 1);
+        leaf.not_after = rcgen::date_time_ymd(2019, 1, 1);
+        Self::listen(Some(authority.acceptor(leaf)), Arc::new(answer)).await
     }
 
     /// Returns the requests so far.
@@ -121,6 +138,9 @@ where
             if let Some(location) = reply.location {
                 response = response.header(LOCATION, location);
             }
+            if let Some(value) = reply.retry_after {
+                response = response.header(RETRY_AFTER, value);
+            }
             Ok::<_, Infallible>(response.body(Full::new(Bytes::from(reply.body))).unwrap())
         }
     });
@@ -163,12 +183,9 @@ impl Authority {
         })
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
+    fn acceptor(&self, leaf: CertificateParams) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-            .unwrap()
-            .signed_by(&key, &self.issuer)
-            .unwrap();
+        let leaf = leaf.signed_by(&key, &self.issuer).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

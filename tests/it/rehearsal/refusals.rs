@@ -1,8 +1,8 @@
 //! What is refused, with nothing changed: each refusal names its cause and the way out.
 
-use certroll::sim::{Fault, Layout};
+use certroll::sim::{Fault, Layout, RancherOptions};
 
-use super::{KUBERNETES, Rehearsal, name, rancher, rehearse};
+use super::{Ended, KUBERNETES, Rehearsal, name, rancher, rehearse};
 
 #[test]
 fn questions_without_a_terminal_and_methods_without_a_body_are_refused_before_anything_is_looked_at() {
@@ -24,6 +24,46 @@ fn questions_without_a_terminal_and_methods_without_a_body_are_refused_before_an
         let words = ["plan", "--via", "rancher", "--rancher-token-file", file.to_str().unwrap()];
         let refused = lab.with_token(&words).await.expect(4).says("token");
         assert!(!refused.stderr.contains("token-abcde"), "{}", refused.stderr);
+        lab.is_untouched();
+    });
+}
+
+#[test]
+fn a_rancher_that_nobody_vouches_for_is_refused_with_the_checksum_to_compare() {
+    rehearse(async {
+        let lab = Rehearsal::with_rancher(Layout::LegacyExpired, rancher(&[])).await;
+        let mut command = lab.program(&["apply", "--via", "rancher", "--yes"]);
+        command.env("RANCHER_URL", lab.fleet.rancher_url().unwrap());
+        command.env("RANCHER_TOKEN", lab.fleet.rancher_token().unwrap());
+        let refused = Ended::of(command.output().await.unwrap()).expect(4);
+        let (_, checksum) = refused.stderr.trim_end().rsplit_once(' ').unwrap();
+        let checksum = checksum.trim_end_matches('`').to_owned();
+        insta::assert_snapshot!(
+            "rancher_unknown",
+            refused
+                .stderr
+                .replace(&checksum, "CHECKSUM")
+                .replace(&lab.fleet.rancher_url().unwrap(), "RANCHER")
+        );
+        lab.is_untouched();
+        let pinned = ["plan", "--via", "rancher", "--detailed-exitcode", "--rancher-ca-checksum", &checksum];
+        let mut command = lab.program(&pinned);
+        command.env("RANCHER_URL", lab.fleet.rancher_url().unwrap());
+        command.env("RANCHER_TOKEN", lab.fleet.rancher_token().unwrap());
+        Ended::of(command.output().await.unwrap()).expect(3);
+    });
+}
+
+#[test]
+fn what_rancher_cannot_do_is_a_blocker_that_names_the_way_out() {
+    rehearse(async {
+        let old = RancherOptions { version: "v2.1.9".to_owned(), ..rancher(&[]) };
+        let lab = Rehearsal::with_rancher(Layout::LegacyExpired, old).await;
+        lab.with_token(&["apply", "--via", "rancher", "--yes", "--service", "etcd"])
+            .await
+            .expect(4)
+            .shows("Rancher v2.1.9 reads no `services` and rotates all of them")
+            .shows("drop `--service`");
         lab.is_untouched();
     });
 }

@@ -5,7 +5,7 @@ use certroll::inventory::{Inventory, NodeName, Role};
 use certroll::pki::Service;
 use certroll::plan::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Plan, Policy, Procedure, RancherNodeState,
-    RancherTarget, Renewal, Via, check, plan,
+    RancherTarget, Renewal, RotationOffer, Via, check, plan,
 };
 use certroll::report::review::{Review, document, markdown, text};
 use certroll::report::style::{Detail, Style};
@@ -62,7 +62,7 @@ fn rancher() -> RancherTarget {
         url: "https://rancher.example.net".to_owned(),
         version: "v2.2.8".to_owned(),
         cluster_id: "c-x7k2p".to_owned(),
-        can_rotate: true,
+        rotation: RotationOffer::Offered,
         state: "active".to_owned(),
         work: certroll::plan::RancherWork::None,
         nodes: vec![RancherNodeState { names: vec!["w-1".to_owned()], state: "unavailable".to_owned() }],
