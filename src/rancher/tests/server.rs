@@ -74,7 +74,7 @@ impl Server {
         answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        Self::listen(Some(authority.acceptor(leaf)), Arc::new(answer)).await
+        Self::listen(Some(authority.acceptor(&leaf)), Arc::new(answer)).await
     }
 
     /// Starts a server whose own certificate has expired.
@@ -85,7 +85,7 @@ impl Server {
         let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         leaf.not_before = rcgen::date_time_ymd(2018, 1, 1);
         leaf.not_after = rcgen::date_time_ymd(2019, 1, 1);
-        Self::listen(Some(authority.acceptor(leaf)), Arc::new(answer)).await
+        Self::listen(Some(authority.acceptor(&leaf)), Arc::new(answer)).await
     }
 
     /// Returns the requests so far.
@@ -183,7 +183,7 @@ impl Authority {
         })
     }
 
-    fn acceptor(&self, leaf: CertificateParams) -> TlsAcceptor {
+    fn acceptor(&self, leaf: &CertificateParams) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let leaf = leaf.signed_by(&key, &self.issuer).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
