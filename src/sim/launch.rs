@@ -106,19 +106,16 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     let stored = if options.layout.is_legacy() { None } else { Some(bundle) };
     let rotation = Arc::new(Rotation::new(Arc::clone(&world), catalogue, stored, options.rancher.clone()));
     let key_text = user_key.to_openssh(LineEnding::LF)?;
-    let public_key = user_key.public_key().to_openssh()?;
-    let server = match &options.rancher {
-        Some(_) => {
-            let beginning = rancher::Beginning {
-                inventory: options.inventory,
-                authority: rancher_authority,
-                ssh_key: (&key_text, &public_key),
-                ports: doors.iter().map(SocketAddr::port).collect(),
-            };
-            Some(rancher::serve(Arc::clone(&rotation), beginning, &mut tasks).await?)
-        }
-        None => None,
-    };
+    let mut server = None;
+    if options.rancher.is_some() {
+        let beginning = rancher::Beginning {
+            inventory: options.inventory,
+            authority: rancher_authority,
+            ssh_key: (&key_text, &user_key.public_key().to_openssh()?),
+            ports: doors.iter().map(SocketAddr::port).collect(),
+        };
+        server = Some(rancher::serve(Arc::clone(&rotation), beginning, &mut tasks).await?);
+    }
     let ssh_key = folder::write(folder, SSH_KEY, &key_text, Secrecy::Private)?;
     let yml = cluster_yml(options.inventory, &world, &doors, &ssh_key);
     let paths = FleetPaths {
@@ -131,14 +128,13 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
             .as_ref()
             .map(|server| folder::write(folder, "rancher-ca.pem", server.ca(), Secrecy::Public))
             .transpose()?,
-        rancher_token: server
-            .as_ref()
-            .map(|server| {
-                folder::write(folder, "rancher-token", &format!("{}\n", server.token()), Secrecy::Private)
-            })
-            .transpose()?,
+        rancher_token: server.as_ref().map(|server| write_token(folder, server)).transpose()?,
     };
     Ok(Fleet { world, paths, pairs, doors, tasks, rotation, server })
+}
+
+fn write_token(folder: &Path, server: &rancher::Server) -> Result<PathBuf, SimError> {
+    folder::write(folder, "rancher-token", &format!("{}\n", server.token()), Secrecy::Private)
 }
 
 /// Stores in the cluster what RKE keeps of its certificates there.

@@ -2,6 +2,8 @@
 //!
 //! The API answers with it. Read in rancher/rancher v2.2.8, `vendor/github.com/rancher/norman` and `rancher/types/status`.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::Full;
@@ -234,12 +236,11 @@ pub(super) fn summary(conditions: &[Condition]) -> Summary {
 fn while_not_true(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "Pending" => "pending",
-        "Provisioned" => "provisioning",
+        "Provisioned" | "AgentDeployed" => "provisioning",
         "Updated" => "updating",
         "Waiting" => "waiting",
         "Initialized" => "initializing",
         "Registered" => "registering",
-        "AgentDeployed" => "provisioning",
         _ => return None,
     })
 }
@@ -284,12 +285,13 @@ impl Query {
 fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            b' ' => encoded.push('+'),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else if byte == b' ' {
+            encoded.push('+');
+        } else {
+            // Writing into a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded
