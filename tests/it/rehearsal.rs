@@ -19,6 +19,7 @@ mod faults;
 mod halves;
 mod leaks;
 mod lock;
+mod procedure;
 mod refusals;
 mod repair;
 mod rescue;

@@ -11,6 +11,8 @@ mod effects;
 mod hooks;
 mod network;
 mod rancher;
+mod rancher_golden;
+mod rancher_releases;
 mod stored;
 
 use std::collections::BTreeMap;

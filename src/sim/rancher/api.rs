@@ -108,7 +108,18 @@ impl Api {
         self.error(404, "NotFound", &format!("{kind}.management.cattle.io \"{name}\" not found"))
     }
 
+    /// Answers as norman does: what belongs to a cluster names the schemas of that cluster.
     async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let id = request.uri().path().strip_prefix("/v3/clusters/").and_then(|rest| rest.split('/').next());
+        let schemas = id.map(|id| format!("{}/v3/cluster/{id}", self.site.url));
+        let mut answer = self.route(request).await;
+        if let Some(schemas) = schemas.filter(|_| answer.headers().contains_key(norman::SCHEMAS)) {
+            norman::sign(&mut answer, &schemas);
+        }
+        answer
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let words: Vec<&str> = path.split('/').skip(1).collect();
@@ -228,7 +239,7 @@ impl Api {
             File { name: "id_rsa.pub", content: self.site.ssh_public_key.as_bytes() },
         ];
         let mut answer = Response::new(Full::new(Bytes::from(archive(found.name.as_str(), &files))));
-        norman::sign(&mut answer, &self.site.url);
+        norman::sign(&mut answer, &format!("{}/v3", self.site.url));
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename={}.zip", found.name)) {
             answer.headers_mut().insert(CONTENT_DISPOSITION, name);
@@ -279,7 +290,7 @@ impl Api {
     fn doubled(&self, status: u16, message: &str, cause: &str) -> Answer {
         let error = norman::error(500, "ServerError", cause);
         let mut answer = norman::respond(status, format!("{}\n{error}\n", output(message)));
-        norman::sign(&mut answer, &self.site.url);
+        norman::sign(&mut answer, &format!("{}/v3", self.site.url));
         answer
     }
 }

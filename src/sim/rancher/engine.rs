@@ -210,7 +210,7 @@ impl Rotation {
         let engine = self.release().engine();
         let mut wanted: Vec<_> = self.catalogue.leaves();
         wanted.retain(|(name, _)| services.include(name));
-        let with_proxy_client = engine != Engine::V01 && services.include(PROXY_CLIENT);
+        let with_proxy_client = services.include(PROXY_CLIENT);
         let now = self.world.clock.now();
         let world = Arc::clone(&self.world);
         let made = move || -> Result<Bundle, SimError> {

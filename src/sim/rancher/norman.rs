@@ -12,6 +12,9 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+/// The header that names the schemas of an answer.
+pub(super) const SCHEMAS: &str = "x-api-schemas";
+
 /// An answer of the API.
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -26,16 +29,18 @@ pub(super) fn respond(status: u16, body: String) -> Answer {
 /// Returns an answer to somebody whose token was taken, with the headers that such answers have.
 pub(super) fn answer(status: u16, body: &Value, url: &str) -> Answer {
     let mut response = respond(status, format!("{body}\n"));
-    sign(&mut response, url);
+    sign(&mut response, &format!("{url}/v3"));
     response
 }
 
 /// Adds the headers that norman gives to each of its answers.
-pub(super) fn sign(response: &mut Answer, url: &str) {
+///
+/// The schemas lie beneath `/v3`, or beneath the cluster that a resource belongs to.
+pub(super) fn sign(response: &mut Answer, base: &str) {
     let headers = response.headers_mut();
     headers.insert(hyper::header::EXPIRES, HeaderValue::from_static("Wed 24 Feb 1982 18:42:00 GMT"));
-    if let Ok(schemas) = HeaderValue::from_str(&format!("{url}/v3/schemas")) {
-        headers.insert(HeaderName::from_static("x-api-schemas"), schemas);
+    if let Ok(schemas) = HeaderValue::from_str(&format!("{base}/schemas")) {
+        headers.insert(HeaderName::from_static(SCHEMAS), schemas);
     }
 }
 

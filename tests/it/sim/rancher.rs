@@ -19,12 +19,34 @@ impl Api {
         Self { client, url: fleet.rancher_url().unwrap(), token: fleet.rancher_token().unwrap().to_owned() }
     }
 
-    async fn get(&self, path: &str) -> Value {
-        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        request.send().await.unwrap().json().await.unwrap()
+    pub(super) fn url(&self) -> String {
+        self.url.clone()
     }
 
-    async fn rotate(&self, body: &str) -> (u16, String) {
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Asks with a token, where it is not empty; a body makes it a call.
+    pub(super) async fn ask(&self, path: &str, token: &str, body: Option<&str>) -> reqwest::Response {
+        let url = format!("{}{path}", self.url);
+        let request = match body {
+            Some(body) => self.client.post(url).body(body.to_owned()),
+            None => self.client.get(url),
+        };
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        request.send().await.unwrap()
+    }
+
+    pub(super) async fn try_to_ask(&self, path: &str) -> reqwest::Result<reqwest::Response> {
+        self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Value {
+        self.ask(path, &self.token, None).await.json().await.unwrap()
+    }
+
+    pub(super) async fn rotate(&self, body: &str) -> (u16, String) {
         let url = format!("{}/v3/clusters/c-sim01?action=rotateCertificates", self.url);
         let response =
             self.client.post(url).bearer_auth(&self.token).body(body.to_owned()).send().await.unwrap();
@@ -38,7 +60,7 @@ impl Api {
         Some(answer.status().as_u16())
     }
 
-    async fn cluster(&self) -> Value {
+    pub(super) async fn cluster(&self) -> Value {
         self.get("/v3/clusters/c-sim01").await
     }
 }
