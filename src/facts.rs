@@ -2,6 +2,7 @@
 //!
 //! `gather` collects them; the planner decides by them; `report` shows them. Nothing here looks at anything.
 
+mod agent;
 mod assess;
 pub mod backup;
 mod bastion;
@@ -9,6 +10,7 @@ mod bundle;
 mod lock;
 pub mod probe;
 mod sans;
+mod standing;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,13 +19,15 @@ use crate::command::Access;
 use crate::inventory::{NodeName, Role};
 use crate::pki::{Certificate, CertificateError, Class, Location, PublicPrefix, Service, class};
 
+pub use agent::{AGENT_CHECK_INTERVAL, Agent, PATIENCE_INTERVALS, Ping, left_to_agent};
 pub use assess::{
     CertificateStatus, Thresholds, assess, certificate_status, clock_skew, differing_authorities,
-    effective_not_after, expected_containers, is_disconnected, restart_reason, stale_containers,
+    effective_not_after, expected_containers, restart_reason, stale_containers,
 };
 pub use bastion::{BastionCopy, BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
 pub use lock::{LEASE, Lease, Lock, LockHolder};
+pub use standing::{Readiness, Standing, is_active};
 
 /// What was seen of a whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +71,8 @@ pub struct NodeFacts {
     pub roles: Vec<Role>,
     /// What was seen, or why nothing was.
     pub result: Result<Observation, Unseen>,
+    /// What others say of it.
+    pub standing: Standing,
 }
 
 impl NodeFacts {
@@ -136,8 +142,8 @@ pub struct Observation {
     pub unfinished_runs: Vec<String>,
     /// The key that kube-apiserver checks service account tokens with (`--service-account-key-file`), as its container names it.
     pub service_account_key_file: Option<String>,
-    /// The last line about the connection in the log of the Rancher agent.
-    pub agent_log: Option<String>,
+    /// Rancher's agent, where there is one.
+    pub agent: Option<Agent>,
     /// The lock of a run, and how long ago it was renewed.
     pub lock: Option<Lock>,
 }

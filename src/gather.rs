@@ -2,10 +2,13 @@
 //!
 //! The face uses it for `check` and `plan`, `execute` to look again. An unreachable node is a fact, never an error.
 
+mod agent;
 mod backup;
 mod ports;
+mod readiness;
 
 pub(crate) use ports::health_of as component_health;
+pub(crate) use readiness::{api_nodes, readiness, status_of};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::facts::probe::{BecomeRoot, KeyReading, Probe, read};
-use crate::facts::{Facts, NodeFacts, Observation, Unseen};
+use crate::facts::{Facts, NodeFacts, Observation, Standing, Unseen};
 use crate::inventory::{Inventory, Node};
 use crate::transport::{Session, Transport, TransportError};
 
@@ -71,7 +74,10 @@ impl Gatherer {
     async fn look(&self, node: &Node) -> NodeFacts {
         let result = match self.connect(node).await {
             Ok(session) => {
-                let result = self.observe(node, &session).await;
+                let mut result = self.observe(node, &session).await;
+                if let Ok(observation) = &mut result {
+                    agent::ask_rancher(&session, observation).await;
+                }
                 session.close().await;
                 result
             }
@@ -136,7 +142,13 @@ fn unseen(error: &TransportError, reachable: bool) -> Unseen {
 
 /// Returns the facts of a node.
 pub fn facts_of(node: &Node, result: Result<Observation, Unseen>) -> NodeFacts {
-    NodeFacts { name: node.name.clone(), address: node.address.clone(), roles: node.roles.clone(), result }
+    NodeFacts {
+        name: node.name.clone(),
+        address: node.address.clone(),
+        roles: node.roles.clone(),
+        result,
+        standing: Standing::default(),
+    }
 }
 
 /// How long one question to a port may take.

@@ -44,7 +44,7 @@ pub use estimate::stage_seconds;
 pub use planner::{Objections, RancherFiles, Undoing, UndoneRun, plan, rollback};
 pub use policy::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
-    RancherTarget, RancherWork, Renewal, RotationOffer, is_active,
+    RancherTarget, RancherWork, Renewal, RotationOffer,
 };
 pub use prune::{Fate, RunBackups, prune, prune_command};
 pub use restore::{Restoration, Saved, not_restored};
@@ -317,9 +317,6 @@ impl Default for Retry {
         Self::NEVER
     }
 }
-
-/// How often a worker's agent asks Rancher for its plan, where Rancher does not say otherwise (rancher/rancher `agentCheckInterval`).
-pub const AGENT_CHECK_INTERVAL: Duration = Duration::from_mins(2);
 
 /// How long a component may take until it answers again after its restart, where the operator says nothing else. RKE waits 10 times 5 s for kubelet and kube-proxy
 /// (`services/healthcheck.go`); on busy hosts that is short.

@@ -126,9 +126,13 @@ pub(super) struct CheckArguments {
     /// A certificate that ends within so many days is expiring
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(super) warn_days: u16,
-    /// Read private keys as a whole where their public part cannot be read by itself
+    /// Read private keys as a whole where their public part cannot be read by itself; and ask the API, as kube-node, which nodes are
+    /// ready
     #[arg(long)]
     pub(super) read_keys: bool,
+    // Last, for its heading would hold for what follows.
+    #[command(flatten)]
+    pub(super) rancher: RancherOptions,
 }
 
 /// How many days before its end a certificate is renewed.

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::arguments::CheckArguments;
 use super::failure::Failure;
+use super::rancher;
 use super::settings::{Loaded, Settings};
 use super::terminal::{Drawing, Terminal};
 use crate::facts::probe::KeyReading;
@@ -11,6 +12,7 @@ use crate::facts::{Facts, Thresholds, assess};
 use crate::gather::Gatherer;
 use crate::inventory::Node;
 use crate::report;
+use crate::report::escape::shown;
 
 /// Looks at every selected node and says what is wrong.
 pub(super) async fn run(
@@ -23,7 +25,8 @@ pub(super) async fn run(
     let keys = if arguments.read_keys { KeyReading::Whole } else { KeyReading::PublicPrefix };
     let gatherer = settings.gatherer(&loaded.inventory, keys)?;
     let began = Instant::now();
-    let facts = look(&gatherer, &loaded.nodes(), terminal).await;
+    let mut facts = look(&gatherer, &loaded.nodes(), terminal).await;
+    ask_others(&gatherer, arguments, &mut facts, terminal).await;
     let thresholds = Thresholds {
         now: settings.clock.now(),
         expiring_within: SignedDuration::from_hours(24 * i64::from(arguments.warn_days)),
@@ -33,6 +36,22 @@ pub(super) async fn run(
     findings.sort_by_key(|finding| finding.severity);
     show(&loaded, &facts, &findings, (thresholds, began), terminal);
     Ok(report::check::check_status(&facts, &findings, &thresholds).exit_status())
+}
+
+/// Asks Rancher what it says of the nodes, where it is known, and the API, where keys may be read; the look is worth something
+/// without either.
+async fn ask_others(gatherer: &Gatherer, arguments: &CheckArguments, facts: &mut Facts, terminal: &Terminal) {
+    if let Some((_, target)) = rancher::consult(&arguments.rancher, gatherer.inventory(), terminal).await {
+        for node in &mut facts.nodes {
+            let known = gatherer.inventory().node(&node.name).and_then(|node| target.node(node));
+            node.standing.rancher = known.map(|known| known.state.clone());
+        }
+    }
+    if arguments.read_keys
+        && let Err(error) = gatherer.ask_for_readiness(facts).await
+    {
+        terminal.mention(&format!("warning: the API was not asked which nodes are ready: {}", shown(&error)));
+    }
 }
 
 fn show(

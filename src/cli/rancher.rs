@@ -10,8 +10,9 @@ use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::settings;
 use super::terminal::Terminal;
 use crate::execute::Rancher;
+use crate::facts::AGENT_CHECK_INTERVAL;
 use crate::inventory::{Inventory, Secret};
-use crate::plan::{AGENT_CHECK_INTERVAL, RancherNodeState, RancherTarget, RancherWork, RotationOffer};
+use crate::plan::{RancherNodeState, RancherTarget, RancherWork, RotationOffer};
 use crate::rancher::{
     Client, Cluster, OwnAuthority, RancherError, Rotation, ServerVersion, Settings, Trust, first_look,
     rotation_state,

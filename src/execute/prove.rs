@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::step::{Place, poll_interval};
+use super::step::{Peer, Place, poll_interval};
 use super::{Execution, StepError};
 use crate::event::Outcome;
+use crate::gather::{api_nodes, status_of};
 use crate::inventory::{Node, Role};
 use crate::kube::{ApiServer, NodeStatus, etcd_health, is_authenticated};
 
@@ -95,40 +96,49 @@ impl Execution<'_> {
 
     /// Returns whether the API calls a node ready.
     async fn is_ready(&self, node: &Node) -> Result<(), String> {
-        let mut known = self.node_list.lock().await;
-        let fresh = known.as_ref().is_some_and(|(asked, _)| asked.elapsed() < LIST_AGE);
-        if !fresh {
-            *known = Some((Instant::now(), self.ask_for_nodes().await?));
-        }
-        let nodes = known.as_ref().map(|(_, nodes)| nodes.as_slice()).unwrap_or_default();
-        let found = nodes.iter().find(|found| {
-            std::iter::once(&found.name).chain(&found.addresses).any(|name| node.is_known_as(name))
-        });
-        match found {
+        match self.api_status(node).await? {
             None => Err("the API does not know the node".to_owned()),
             Some(found) if found.ready == Some(true) => Ok(()),
             Some(found) => Err(format!("the API does not call the node ready: {}", found.message)),
         }
     }
 
+    /// Returns what the API says of a node; `None` where it does not know it.
+    pub(super) async fn api_status(&self, node: &Node) -> Result<Option<NodeStatus>, String> {
+        let mut known = self.node_list.lock().await;
+        let fresh = known.as_ref().is_some_and(|(asked, _)| asked.elapsed() < LIST_AGE);
+        if !fresh {
+            *known = Some((Instant::now(), self.ask_for_nodes().await?));
+        }
+        let nodes = known.as_ref().map(|(_, nodes)| nodes.as_slice()).unwrap_or_default();
+        Ok(status_of(nodes, node).cloned())
+    }
+
     /// Asks one API server after the other for all nodes.
     async fn ask_for_nodes(&self) -> Result<Vec<NodeStatus>, String> {
-        let issued = self.issued().await.map_err(|error| error.error)?;
         let mut last = "no API server was seen".to_owned();
         for (node, _) in self.run.facts.seen().filter(|(node, _)| node.has(Role::ControlPlane)) {
-            let peer = match self.peer(&node.name).await {
-                Ok(peer) => peer,
-                Err(error) => {
-                    last = format!("{}: {}", node.name, error.error);
-                    continue;
-                }
+            let asked = match self.peer(&node.name).await {
+                Ok(peer) => self.nodes_over(&peer).await,
+                Err(error) => Err(error.error),
             };
-            match ApiServer::new(&peer.session, &issued.identity).nodes().await {
+            match asked {
                 Ok(nodes) => return Ok(nodes),
-                Err(error) => last = format!("the API server of {}: {}", node.name, super::chain(&error)),
+                Err(error) => last = format!("the API server of {}: {error}", node.name),
             }
         }
         Err(last)
+    }
+
+    /// Asks as the administrator of this run, where there is one, else as the node that the API server runs on.
+    async fn nodes_over(&self, peer: &Peer<'_>) -> Result<Vec<NodeStatus>, String> {
+        match self.issuance.so_far() {
+            Some(issued) => {
+                let api = ApiServer::new(&peer.session, &issued.identity);
+                api.nodes().await.map_err(|error| super::chain(&error))
+            }
+            None => api_nodes(&peer.session, peer.node, peer.planned).await,
+        }
     }
 }
 

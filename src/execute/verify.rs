@@ -6,11 +6,12 @@ use tokio::time::Instant;
 use super::step::{Place, poll_interval};
 use super::{Execution, StepError};
 use crate::event::Outcome;
-use crate::facts::{Facts, Observation, Thresholds, assess};
+use crate::facts::{Facts, Observation, Standing, Thresholds, assess};
 use crate::finding::Severity;
-use crate::gather::facts_of;
+use crate::gather::{facts_of, readiness};
+use crate::inventory::Node;
 use crate::pki::{Fingerprint, Location, Service};
-use crate::plan::{CertificateBefore, is_active};
+use crate::plan::CertificateBefore;
 
 impl Execution<'_> {
     /// Waits until the certificates of a node have changed, and its ports serve them.
@@ -55,11 +56,19 @@ impl Execution<'_> {
             self.worst_finding(place, observation)
         })
         .await?;
-        self.wait_until_active(place, timeout).await?;
+        self.wait_for_others(place, timeout).await?;
         // What is there now is what the run leaves: others can be told by what they change from here on.
         let session = self.live_session(place).await?;
         self.run_commands(&Place { session: &session, ..*place }, None).await?;
         Ok(Outcome::Done { message: "certificates valid and served, components healthy".to_owned() })
+    }
+
+    /// Returns what others say of a node. That the API cannot be asked says nothing of the node: whether API servers are well was
+    /// seen on their own.
+    async fn others_say(&self, node: &Node) -> Result<Standing, StepError> {
+        let rancher = self.rancher_node_state(node).await?;
+        let ready = self.api_status(node).await.ok().flatten();
+        Ok(Standing { rancher, ready: ready.as_ref().and_then(readiness) })
     }
 
     /// Looks at a node until a predicate holds, and says meanwhile what it waits for.
@@ -106,20 +115,20 @@ impl Execution<'_> {
         }
     }
 
-    /// Waits until Rancher calls the node active, where Rancher is known and knows the node.
-    async fn wait_until_active(&self, place: &Place<'_>, timeout: Duration) -> Result<(), StepError> {
+    /// Waits until Rancher calls the node active, where Rancher is known and knows the node, and the API calls it ready, where it
+    /// can be asked.
+    async fn wait_for_others(&self, place: &Place<'_>, timeout: Duration) -> Result<(), StepError> {
         let began = Instant::now();
         loop {
-            let state = self.rancher_node_state(place.node).await;
-            match state {
-                Ok(None) => return Ok(()),
-                Ok(Some(state)) if is_active(&state) => return Ok(()),
-                Ok(Some(state)) if began.elapsed() >= timeout => {
-                    return Err(StepError::new(format!("Rancher still calls the node {state}"))
-                        .hint("look at the node in Rancher, and at the log of its agent"));
-                }
-                Ok(Some(state)) => {
-                    self.progress(place.turn, format!("waiting: Rancher calls the node {state}"));
+            match self.others_say(place.node).await {
+                Ok(standing) if standing.is_good() => return Ok(()),
+                Ok(standing) => {
+                    let said = standing.sentence("its components are well");
+                    if began.elapsed() >= timeout {
+                        return Err(StepError::new(format!("{said}, after {} s", began.elapsed().as_secs()))
+                            .hint("look at the node in Rancher, at the log of its agent, and at `docker logs kubelet`"));
+                    }
+                    self.progress(place.turn, format!("waiting: {said}"));
                 }
                 Err(error) if began.elapsed() >= timeout => return Err(error),
                 Err(error) => self.progress(place.turn, format!("waiting: {}", error.error)),

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::agent::{agent_findings, left_to_agent};
 use super::sans::san_findings;
+use super::standing::standing_finding;
 use super::{
     Bundle, Container, Content, Facts, File, Health, NodeFacts, Observation, Served, bundle_of,
     certificate_file_name,
@@ -157,11 +159,13 @@ fn assess_node(
     let mut findings = Vec::new();
     findings.extend(certificate_findings(inventory, node, observation, thresholds));
     findings.extend(san_findings(inventory, node, observation));
-    findings.extend(container_findings(inventory, node, observation));
+    findings.extend(container_findings(inventory, node, observation, thresholds.now));
     findings.extend(served_findings(inventory, observation));
     findings.extend(health_findings(observation));
     findings.extend(bundle_findings(inventory, node, observation));
     findings.extend(machine_findings(observation));
+    findings.extend(agent_findings(observation, thresholds));
+    findings.extend(standing_finding(node, observation));
     findings.into_iter().map(|finding| finding.on(&node.name)).collect()
 }
 
@@ -271,7 +275,12 @@ pub fn expected_containers(inventory: &Inventory, node: &NodeFacts) -> Vec<&'sta
 }
 
 /// Returns the findings about containers.
-fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Observation) -> Vec<Finding> {
+fn container_findings(
+    inventory: &Inventory,
+    node: &NodeFacts,
+    observation: &Observation,
+    now: Timestamp,
+) -> Vec<Finding> {
     if let Some(error) = &observation.docker_error {
         return vec![
             Finding::error("docker-unavailable", format!("docker does not answer: {error}"))
@@ -296,7 +305,20 @@ fn container_findings(inventory: &Inventory, node: &NodeFacts, observation: &Obs
         findings
             .push(Finding::error("container-not-running", format!("{} {verb} {state}", names.join(", "))));
     }
-    let stale: Vec<&str> = stale_containers(observation).map(|container| container.name.as_str()).collect();
+    let names = stale_containers(observation).map(|container| container.name.as_str());
+    let (pending, stale): (Vec<&str>, Vec<&str>) =
+        names.partition(|name| left_to_agent(node, observation, name, now).is_some());
+    if let Some(left) = pending.iter().filter_map(|name| left_to_agent(node, observation, name, now)).max() {
+        let message = format!(
+            "{} will be restarted by Rancher's agent: their certificates are new, and it has {} s left to do it",
+            pending.join(" and "),
+            left.as_secs()
+        );
+        findings.push(
+            Finding::info("container-pending", message)
+                .hint("look again then; `certroll plan restart` shows what it did not do"),
+        );
+    }
     if !stale.is_empty() {
         let rest = match stale.len() {
             1 => "started before its certificate was written: it still uses the old one",
@@ -423,12 +445,6 @@ fn machine_findings(observation: &Observation) -> Vec<Finding> {
     if let Some(finding) = backups(observation) {
         findings.push(finding);
     }
-    if observation.agent_log.as_deref().is_some_and(is_disconnected) {
-        findings.push(Finding::warning(
-            "agent-not-connected",
-            "the Rancher agent says that it cannot connect to Rancher",
-        ));
-    }
     if let Some(lock) = &observation.lock {
         let finding = Finding::info("locked", lock.to_string());
         // A live one needs nothing; what a stale one needs is a decision.
@@ -451,12 +467,6 @@ fn backups(observation: &Observation) -> Option<Finding> {
         Finding::info("backups", message)
             .hint("`certroll rollback --keep N` keeps those of the newest N runs"),
     )
-}
-
-/// Returns whether the last line of an agent's log about its connection says that there is none
-/// (rancher/rancher v2.2.8 `vendor/github.com/rancher/norman/pkg/remotedialer/client.go`).
-pub fn is_disconnected(line: &str) -> bool {
-    line.contains("Failed to connect to proxy") || line.contains("Remotedialer proxy error")
 }
 
 /// Returns why a component has to be restarted; `None` where it is well and up to date.

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Container, Content, File, Folder, Labels, Lock, Observation, SavedRun};
+use super::{Agent, Container, Content, File, Folder, Labels, Lock, Observation, SavedRun};
 use crate::command::{Access, docker_root, quote};
 use crate::inventory::Node;
 use crate::pki::{Certificate, CertificateError, Location, PublicPrefix};
@@ -187,7 +187,7 @@ pub fn read(output: &str, marker: &str, asked_at: Timestamp) -> Result<Observati
             .map(str::to_owned)
             .collect(),
         service_account_key_file: text("service-account-key-file").map(str::to_owned),
-        agent_log: text_of(&frames, "agent-log"),
+        agent: agent(&frames),
         lock: lock.map(|frame| Lock::read(frame.text, frame.argument)),
     })
 }
@@ -255,6 +255,21 @@ fn access(frame: &Frame<'_>) -> Option<Access> {
         ("docker", image) => Some(Access::Docker { image: image.to_owned() }),
         _ => None,
     }
+}
+
+/// Returns what was seen of Rancher's agent, if there is one.
+fn agent(frames: &[Frame<'_>]) -> Option<Agent> {
+    let argument =
+        |kind: &str| frames.iter().find(|frame| frame.kind == kind).map(|frame| frame.argument.trim());
+    let uses_proxy = argument("agent-proxy").is_some();
+    let word = |kind: &str| argument(kind).filter(|word| !word.is_empty()).map(str::to_owned);
+    frames.iter().any(|frame| frame.kind.starts_with("agent-")).then(|| Agent {
+        server: word("agent-server"),
+        ca_checksum: word("agent-ca-checksum"),
+        uses_proxy,
+        log: text_of(frames, "agent-log"),
+        ping: None,
+    })
 }
 
 /// Returns the text of a frame, if it holds any.

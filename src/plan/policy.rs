@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Procedure, Via};
 use crate::facts::BastionFiles;
-use crate::inventory::{MaxUnavailable, NodeName};
+use crate::inventory::{MaxUnavailable, Node, NodeName};
 use crate::pki::Service;
 
 /// What the operator wants, and the time: all that shapes a plan beside inventory and facts.
@@ -140,6 +140,13 @@ pub struct RancherTarget {
     pub agent_check_interval: Duration,
 }
 
+impl RancherTarget {
+    /// Returns what Rancher says of a node, if it knows it.
+    pub fn node(&self, node: &Node) -> Option<&RancherNodeState> {
+        self.nodes.iter().find(|candidate| candidate.names.iter().any(|name| node.is_known_as(name)))
+    }
+}
+
 /// Whether Rancher offers to rotate the certificates of a cluster (its action `rotateCertificates`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RotationOffer {
@@ -183,10 +190,4 @@ pub struct RancherNodeState {
     pub names: Vec<String>,
     /// `active`, `unavailable`, ...
     pub state: String,
-}
-
-/// Returns whether a state of a node in Rancher's words says that it is connected and ready. A node that the operator has
-/// cordoned or drained is as well as an active one: Rancher shows that word instead (rancher/norman `nodes` formatter).
-pub fn is_active(state: &str) -> bool {
-    matches!(state, "active" | "cordoned" | "draining" | "drained")
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::command::{Access, DEFAULT_DOCKER_SOCKET};
 use crate::event::{Event, EventKind, Outcome, RunOutcome, StageOutline};
-use crate::facts::{Facts, NodeFacts, Observation, Unseen};
+use crate::facts::{Facts, NodeFacts, Observation, Standing, Unseen};
 use crate::inventory::{Bastion, Inventory, MaxUnavailable, Node, NodeName, Role, SshCredentials};
 use crate::pki::Fingerprint;
 use crate::plan::{
@@ -102,7 +102,7 @@ fn observation(access: Access) -> Observation {
         backups: Vec::new(),
         unfinished_runs: Vec::new(),
         service_account_key_file: None,
-        agent_log: None,
+        agent: None,
         lock: None,
     }
 }
@@ -120,6 +120,7 @@ pub(super) fn facts() -> Facts {
         address: node.address,
         roles: node.roles,
         result,
+        standing: Standing::default(),
     };
     Facts { observed_at: at(0), nodes: inventory().nodes.into_iter().zip(seen).map(of).collect() }
 }

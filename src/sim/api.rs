@@ -31,6 +31,9 @@ type Answer = (StatusCode, Page);
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
 
+/// The group of kubelets, which RKE binds to the cluster role `system:node` (rke v0.2.8 `templates/authz.go`): they may list nodes.
+const NODES: &str = "system:nodes";
+
 /// What every known user may read (the role `system:discovery`).
 const DISCOVERY: [&str; 5] = ["/healthz", "/version", "/version/", "/api", "/apis"];
 
@@ -38,8 +41,10 @@ const DISCOVERY: [&str; 5] = ["/healthz", "/version", "/version/", "/api", "/api
 pub(super) fn answer(world: &World, node: &SimNode, caller: Option<&Identity>, asked: &Asked<'_>) -> Answer {
     // RKE turns anonymous requests off (`--anonymous-auth=false`).
     let Some(caller) = caller else { return status(401, "Unauthorized", "Unauthorized") };
-    let may = caller.groups.iter().any(|group| group == MASTERS)
-        || (*asked.method == Method::GET && DISCOVERY.contains(&asked.path));
+    let is_in = |group: &str| caller.groups.iter().any(|own| own == group);
+    let read_by_nodes = asked.path == "/api/v1/nodes" && is_in(NODES);
+    let may = is_in(MASTERS)
+        || (*asked.method == Method::GET && (DISCOVERY.contains(&asked.path) || read_by_nodes));
     if !may {
         let verb = if *asked.method == Method::GET { "get" } else { "update" };
         let message = format!("forbidden: User \"{}\" cannot {verb} path \"{}\"", caller.user, asked.path);

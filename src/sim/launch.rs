@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::authority::{self, Keys, Pair, Validity};
 use super::clock::{Clock, EffectLog, lock};
-use super::container::{Blueprint, State, containers};
+use super::container::{Blueprint, Component, State, containers, digest};
 use super::files::{Files, Owner};
 use super::folder::{self, Secrecy};
 use super::layout::{self, Beginning, Bundle, Catalogue, days};
@@ -80,8 +80,28 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
         .iter()
         .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let user_key = sshd::key(&format!("user {seed}"));
-    let doors = Arc::new(doors);
     let mut tasks = Vec::new();
+    let stored = if options.layout.is_legacy() { None } else { Some(bundle) };
+    let rotation = Arc::new(Rotation::new(Arc::clone(&world), catalogue, stored, options.rancher.clone()));
+    let key_text = user_key.to_openssh(LineEnding::LF)?;
+    let mut server = None;
+    if options.rancher.is_some() {
+        let beginning = rancher::Beginning {
+            inventory: options.inventory,
+            authority: rancher_authority,
+            ssh_key: (&key_text, &user_key.public_key().to_openssh()?),
+            ports: doors.iter().map(SocketAddr::port).collect(),
+        };
+        server = Some(rancher::serve(Arc::clone(&rotation), beginning, &mut tasks).await?);
+    }
+    if let Some(server) = &server {
+        tell_agents(&world, server);
+    }
+    let doors = Arc::new(doors);
+    // Nodes reach each other's sshd, and Rancher.
+    let reachable = Arc::new(
+        doors.iter().copied().chain(server.as_ref().map(rancher::Server::address)).collect::<Vec<_>>(),
+    );
     let mut known_hosts = String::new();
     for ((node, listener), door) in world.nodes.iter().zip(listeners).zip(doors.iter()) {
         let host_key = sshd::key(&format!("host {} {seed}", node.name));
@@ -99,22 +119,9 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
             host_key,
             user_key: user_key.public_key().clone(),
             reachable: node.reach.open.subscribe(),
-            doors: Arc::clone(&doors),
+            doors: Arc::clone(&reachable),
         };
         tasks.push(tokio::spawn(daemon.serve(listener)));
-    }
-    let stored = if options.layout.is_legacy() { None } else { Some(bundle) };
-    let rotation = Arc::new(Rotation::new(Arc::clone(&world), catalogue, stored, options.rancher.clone()));
-    let key_text = user_key.to_openssh(LineEnding::LF)?;
-    let mut server = None;
-    if options.rancher.is_some() {
-        let beginning = rancher::Beginning {
-            inventory: options.inventory,
-            authority: rancher_authority,
-            ssh_key: (&key_text, &user_key.public_key().to_openssh()?),
-            ports: doors.iter().map(SocketAddr::port).collect(),
-        };
-        server = Some(rancher::serve(Arc::clone(&rotation), beginning, &mut tasks).await?);
     }
     let ssh_key = folder::write(folder, SSH_KEY, &key_text, Secrecy::Private)?;
     let yml = cluster_yml(options.inventory, &world, &doors, &ssh_key);
@@ -289,6 +296,22 @@ fn begin_containers(world: &World, node: &SimNode, beginning: &Beginning<'_>) {
 }
 
 /// Returns the inventory of the simulated nodes, for `rke` and for certroll.
+/// Starts the agents with Rancher's address, as its registration command does. They hold a token, which nobody may show.
+fn tell_agents(world: &World, server: &rancher::Server) {
+    let checksum = digest(server.ca());
+    let variables = [
+        format!("CATTLE_SERVER={}", server.url()),
+        format!("CATTLE_CA_CHECKSUM={checksum}"),
+        format!("CATTLE_TOKEN={}", server.token()),
+    ];
+    for node in &world.nodes {
+        let mut machine = lock(&node.machine);
+        for container in machine.containers.iter_mut().filter(|found| found.component == Component::Agent) {
+            container.environment.extend(variables.iter().cloned());
+        }
+    }
+}
+
 fn cluster_yml(inventory: &Inventory, world: &World, doors: &[SocketAddr], key: &Path) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut yml = format!("cluster_name: {}\n", quoted(&inventory.cluster_name));

@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certroll::facts::probe::read;
 use certroll::facts::{Facts, NodeFacts};
+use certroll::gather::facts_of;
 use certroll::inventory::{Inventory, Node};
 use jiff::Timestamp;
 
@@ -83,12 +84,7 @@ impl Golden {
     fn node_facts(&self, node: &Node) -> NodeFacts {
         let printed = self.nodes.get(node.name.as_str()).unwrap().printed(self.now);
         let observation = read(&printed, MARKER, self.now).unwrap();
-        NodeFacts {
-            name: node.name.clone(),
-            address: node.address.clone(),
-            roles: node.roles.clone(),
-            result: Ok(observation),
-        }
+        facts_of(node, Ok(observation))
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics; it starts processes and reads files itself"
 )]
 
+mod agents;
 mod away;
 mod direct;
 mod direct_faults;

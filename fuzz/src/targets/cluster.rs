@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use certroll::event::RunState;
 use certroll::facts::probe::read;
-use certroll::facts::{BastionFiles, Content, Facts, NodeFacts, Observation, Thresholds, assess};
+use certroll::facts::{BastionFiles, Content, Facts, Observation, Thresholds, assess};
+use certroll::gather::facts_of;
 use certroll::inventory::{Inventory, MaxUnavailable, Parsed};
 use certroll::journal::parse_events;
 use certroll::plan::{
@@ -31,11 +32,8 @@ static GOLDEN: LazyLock<(Inventory, Facts)> = LazyLock::new(|| {
     let mut inventory = Inventory::parse(&String::from_utf8(text).unwrap(), "cluster.yml").unwrap().inventory;
     // One node of every role says as much as five, in less than half of the time.
     inventory.nodes.retain(|node| ["n1", "n5"].contains(&node.name.as_str()));
-    let look = |node: &certroll::inventory::Node| NodeFacts {
-        name: node.name.clone(),
-        address: node.address.clone(),
-        roles: node.roles.clone(),
-        result: Ok(read(&printed(node.name.as_str()), MARKER, *NOW).unwrap()),
+    let look = |node: &certroll::inventory::Node| {
+        facts_of(node, Ok(read(&printed(node.name.as_str()), MARKER, *NOW).unwrap()))
     };
     let nodes = inventory.nodes.iter().map(look).collect();
     (inventory, Facts { observed_at: *NOW, nodes })

@@ -162,7 +162,16 @@ if [ "$answered" = 0 ]; then
   done)
   if [ -n "$agent" ]; then
     frame agent-log
-    engine logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor' | tail -n 1
+    # Never the lines that name its token.
+    engine logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor|is not accessible|does not match given --ca-checksum' | tail -n 1
+    # Its environment holds the token, too: named variables alone leave the node, and of a proxy only that there is one.
+    engine inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$agent" 2>/dev/null | while IFS= read -r variable; do
+      case $variable in
+      CATTLE_SERVER=*) frame agent-server "${variable#*=}" ;;
+      CATTLE_CA_CHECKSUM=*) frame agent-ca-checksum "${variable#*=}" ;;
+      HTTPS_PROXY=?* | https_proxy=?*) frame agent-proxy ;;
+      esac
+    done
   fi
   newline='
 '

@@ -4,19 +4,15 @@ use jiff::SignedDuration;
 
 use super::{Draft, PlannedStep, preflight};
 use crate::facts::{
-    CertificateStatus, NodeFacts, Observation, Thresholds, certificate_status, certificates_of_container,
-    is_disconnected, restart_reason,
+    AGENT_CHECK_INTERVAL, Agent, CertificateStatus, NodeFacts, Observation, PATIENCE_INTERVALS, Thresholds,
+    certificate_status, certificates_of_container, is_active, left_to_agent, restart_reason,
 };
 use crate::finding::Finding;
 use crate::pki::Location;
-use crate::plan::{AGENT_CHECK_INTERVAL, Action, Guard, Procedure, Renewal, StageName, Via, is_active};
+use crate::plan::{Action, Guard, Procedure, Renewal, StageName, Via};
 
 /// What the written procedure restarts on a worker, in its order.
 const WORKER_CONTAINERS: [&str; 2] = ["kubelet", "kube-proxy"];
-
-/// Rancher tells a worker's agent about new certificates when it asks, every 120 s by default; certroll waits twice as long
-/// before it calls a worker stale (rancher/rancher `pkg/rkenodeconfigclient`, `agentCheckInterval`).
-const PATIENCE_INTERVALS: u32 = 2;
 
 /// How long rke or Rancher are given, after a rotation by hand, to restart what they have written new files for: rke restarts
 /// workers right after the control plane, which takes it some 15 s.
@@ -73,10 +69,7 @@ impl<'a> Draft<'a> {
     fn rancher_says_inactive(&self, node: &NodeFacts) -> Option<&str> {
         let rancher = self.policy.rancher.as_ref()?;
         let node = self.inventory.node(&node.name)?;
-        let found = rancher
-            .nodes
-            .iter()
-            .find(|candidate| candidate.names.iter().any(|name| node.is_known_as(name)))?;
+        let found = rancher.node(node)?;
         (!is_active(&found.state)).then_some(found.state.as_str())
     }
 
@@ -137,7 +130,10 @@ impl<'a> Draft<'a> {
                 reason,
             ));
         } else if !reasons.is_empty() {
-            let guard = Guard::IfNeeded { patience: Duration::ZERO, before: Vec::new() };
+            // What a worker's agent is about to restart by itself is left to it for the rest of its time.
+            let left = |container: &&str| left_to_agent(node, observation, container, self.thresholds.now);
+            let patience = WORKER_CONTAINERS.iter().filter_map(left).max().unwrap_or_default();
+            let guard = Guard::IfNeeded { patience, before: Vec::new() };
             steps.push((
                 Some(node.name.clone()),
                 Action::Restart { containers, guard, timeout },
@@ -169,7 +165,7 @@ fn agent_restart(observation: &Observation) -> Option<(String, String)> {
         if !agent.is_running() {
             return Some((agent.name.clone(), format!("the Rancher agent is {}", agent.state)));
         }
-        let disconnected = observation.agent_log.as_deref().is_some_and(is_disconnected);
+        let disconnected = observation.agent.as_ref().is_some_and(Agent::is_disconnected);
         return disconnected
             .then(|| (agent.name.clone(), "the Rancher agent says that it cannot connect".to_owned()));
     }

@@ -36,6 +36,8 @@ struct NodeEntry<'a> {
     served: Vec<ServedEntry<'a>>,
     health: Vec<HealthEntry<'a>>,
     legacy_bundle: Option<&'static str>,
+    rancher_state: Option<&'a str>,
+    ready: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +121,8 @@ fn node_entry<'a>(check: &Check<'a>, node: &'a NodeFacts) -> NodeEntry<'a> {
         legacy_bundle: observation
             .and_then(|observation| bundle_of(check.inventory, node, observation))
             .map(crate::facts::Bundle::as_str),
+        rancher_state: node.standing.rancher.as_deref(),
+        ready: node.standing.ready.as_ref().map(|word| word.ready),
     }
 }
 

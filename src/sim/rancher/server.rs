@@ -39,6 +39,11 @@ impl Server {
         format!("https://{}", self.address)
     }
 
+    /// Returns the address that it listens on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Returns its authority, as PEM.
     pub(crate) fn ca(&self) -> &str {
         &self.ca

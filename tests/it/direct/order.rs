@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use certroll::facts::{Facts, NodeFacts};
+use certroll::gather::facts_of;
 use certroll::inventory::{Inventory, NodeName, Role};
 use certroll::pki::Service;
 use certroll::plan::{Action, Gate, Policy, Renewal, Stage, StageName};
@@ -73,12 +74,7 @@ fn drawn(golden: &Golden, sketches: &[Sketch]) -> (Inventory, Facts) {
                 }
             }
         }
-        NodeFacts {
-            name: node.name.clone(),
-            address: node.address.clone(),
-            roles: node.roles.clone(),
-            result: Ok(seen),
-        }
+        facts_of(node, Ok(seen))
     });
     let facts = Facts { observed_at: golden.now, nodes: nodes.collect() };
     let facts = with_health(facts, |node, service| {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certroll::command::DEFAULT_DOCKER_SOCKET;
 use certroll::facts::probe::read;
-use certroll::facts::{Content, Facts, NodeFacts, Unseen};
+use certroll::facts::{Content, Facts, NodeFacts, Standing, Unseen};
 use certroll::inventory::{Inventory, MaxUnavailable, Node, NodeName, Role, SshCredentials};
 use certroll::pki::Certificate;
 use jiff::Timestamp;
@@ -228,6 +228,7 @@ impl Machine {
             address: self.address.clone(),
             roles: self.roles.clone(),
             result,
+            standing: Standing::default(),
         }
     }
 }
