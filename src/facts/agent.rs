@@ -118,7 +118,7 @@ fn way_out(line: &str) -> &'static str {
 /// Returns the finding about the certificate that Rancher serves. It is none of this cluster's: never an error here.
 fn certificate_finding(agent: &Agent, served: &Certificate, thresholds: &Thresholds) -> Option<Finding> {
     let day = served.not_after.strftime("%Y-%m-%d");
-    let server = agent.server.as_deref().unwrap_or("Rancher");
+    let rancher = agent.server.as_deref().unwrap_or("Rancher");
     let (code, verb) = if served.not_after <= thresholds.now {
         ("rancher-certificate-expired", "expired")
     } else if served.not_after <= thresholds.now + thresholds.expiring_within {
@@ -127,7 +127,7 @@ fn certificate_finding(agent: &Agent, served: &Certificate, thresholds: &Thresho
         return None;
     };
     let message = format!(
-        "the certificate that {server} serves {verb} on {day}: without a valid one agents lose their connection, and workers get no new certificates"
+        "the certificate that {rancher} serves {verb} on {day}: without a valid one agents lose their connection, and workers get no new certificates"
     );
     Some(Finding::warning(code, message).hint(
         "renew Rancher's own certificate first: that of its ingress or load balancer; a self-signed one is made anew when Rancher \
