@@ -3,49 +3,18 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
+use super::patience::{Pauses, Until, Waiting, step_error};
+use super::rotated::Shown;
 use super::step::Turn;
-use super::verify::unchanged;
-use super::{Execution, Rancher, StepError, chain};
+use super::{Execution, Fault, Rancher, StepError};
 use crate::event::{EventKind, Outcome};
 use crate::inventory::Node;
 use crate::pki::{Service, services_of};
 use crate::plan::{Action, CertificateBefore};
-use crate::rancher::{Client, RancherError, Rotation, RotationFlag, rotation_state};
-
-/// How often Rancher is asked how far it is.
-const RANCHER_INTERVAL: Duration = Duration::from_secs(1);
+use crate::rancher::RotationFlag;
 
 /// How often the nodes are looked at while the operator rotates.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A wait for Rancher.
-#[derive(Clone, Copy)]
-struct Waiting<'a> {
-    turn: Turn<'a>,
-    client: &'a Client,
-    cluster_id: &'a str,
-    timeout: Duration,
-    deadline: Instant,
-}
-
-/// What a wait for Rancher ends with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// The rotation is finished.
-    Finished,
-    /// No rotation is asked for, and Rancher is not on its way with the cluster.
-    Unchanging,
-}
-
-/// What the nodes show of a rotation.
-enum Shown {
-    /// Every certificate is another one than before.
-    New,
-    /// A node was seen that has one of before, and says so.
-    Old(String),
-    /// None of before was seen, and not every node could be looked at.
-    Unknown(String),
-}
 
 /// Returns whether a rotation that Rancher has to do already renews what is wanted; an empty name stands for all services.
 fn covers(flag: &RotationFlag, wanted: Option<Service>) -> bool {
@@ -66,8 +35,10 @@ impl Execution<'_> {
             return Err(StepError::new("Rancher is not known"));
         };
         let began = Instant::now();
-        let waiting = Waiting { turn, client, cluster_id, timeout, deadline: began + timeout };
+        let before = &self.rotated_by(service);
+        let waiting = Waiting { turn, client, cluster_id, before, timeout, deadline: began + timeout };
         let mut may_have_called = self.has_begun_before(turn);
+        let mut pauses = Pauses::new();
         loop {
             let cluster = self.persist(turn, waiting.deadline, || client.cluster(cluster_id)).await?;
             let pending = cluster.rotation_flag.as_ref();
@@ -81,8 +52,7 @@ impl Execution<'_> {
                 // Rancher takes the flag away before the cluster is up to date. One that it does not change may never be: its
                 // certificates have expired, and it is asked for the first time.
                 self.wait_for_rancher(&waiting, Until::Unchanging).await?;
-                let before = self.rotated_by(service);
-                if !before.is_empty() && self.is_rotated(turn, &before, waiting.deadline).await? {
+                if !before.is_empty() && self.is_rotated(turn, before, waiting.deadline).await? {
                     return Ok(Outcome::Done {
                         message: "Rancher has rotated: every certificate is another one than before"
                             .to_owned(),
@@ -94,20 +64,19 @@ impl Execution<'_> {
                     self.wait_for_rancher(&waiting, Until::Finished).await?;
                     break;
                 }
-                Err(error)
-                    if error.is_transient()
-                        && Instant::now() < waiting.deadline
-                        && self.why_waits_end().is_none() =>
-                {
+                Err(error) => {
                     // It may have been heard all the same: that is looked for before it is called again.
                     may_have_called = true;
-                    self.progress(turn, format!("looking whether Rancher was reached: {}", chain(&error)));
-                    self.run.operator.wait_unless_cancelled(RANCHER_INTERVAL).await;
+                    self.wait_out(turn, waiting.deadline, (&error, &mut pauses)).await?;
                 }
-                Err(error) => return Err(step_error(&error)),
             }
         }
-        Ok(Outcome::Done { message: format!("Rancher is done after {} s", began.elapsed().as_secs()) })
+        let mut message = format!("Rancher is done after {} s", began.elapsed().as_secs());
+        if !before.is_empty() {
+            let look = self.see_on_nodes(&waiting).await?;
+            message = format!("{message}: {}", look.counts());
+        }
+        Ok(Outcome::Done { message })
     }
 
     /// Returns the certificates of etcd and control plane nodes that a call of Rancher changes.
@@ -140,7 +109,7 @@ impl Execution<'_> {
         deadline: Instant,
     ) -> Result<bool, StepError> {
         loop {
-            let unknown = match self.look_for_new(before).await {
+            let unknown = match self.look_for_new(before).await.shown() {
                 Shown::New => return Ok(true),
                 Shown::Old(_) => return Ok(false),
                 Shown::Unknown(reason) => reason,
@@ -156,62 +125,6 @@ impl Execution<'_> {
             }
             self.progress(turn, format!("looking again whether it was rotated: {unknown}"));
             self.run.operator.wait_unless_cancelled(OPERATOR_INTERVAL).await;
-        }
-    }
-
-    /// Waits until Rancher says that it is done.
-    async fn wait_for_rancher(&self, waiting: &Waiting<'_>, until: Until) -> Result<(), StepError> {
-        let Waiting { turn, client, cluster_id, timeout, deadline } = *waiting;
-        let mut last = String::new();
-        loop {
-            let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
-            let message = match rotation_state(&cluster) {
-                Rotation::Finished => return Ok(()),
-                Rotation::Idle if until == Until::Unchanging && !cluster.is_being_changed() => return Ok(()),
-                Rotation::Running { message } => format!("Rancher: {message}"),
-                Rotation::Failing { message } => format!("Rancher failed and tries again: {message}"),
-                Rotation::Idle => format!("Rancher: the cluster is {}", cluster.state),
-            };
-            if message != last {
-                self.progress(turn, message.clone());
-                last = message;
-            }
-            if Instant::now() >= deadline {
-                return Err(StepError::new(format!("Rancher is not done after {}; its last word: {last}", in_words(timeout)))
-                    .hint("Rancher goes on trying by itself; `certroll check` shows what the nodes have. Put right what it complains of, then plan again"));
-            }
-            if let Some(reason) = self.why_waits_end() {
-                return Err(StepError::new(format!("{reason}; Rancher goes on by itself")));
-            }
-            self.run.operator.wait_unless_cancelled(RANCHER_INTERVAL).await;
-        }
-    }
-
-    /// Asks Rancher until it answers: it restarts at times, and is busy at others.
-    async fn persist<T, F>(
-        &self,
-        turn: Turn<'_>,
-        deadline: Instant,
-        ask: impl Fn() -> F,
-    ) -> Result<T, StepError>
-    where
-        F: Future<Output = Result<T, RancherError>>,
-    {
-        let mut pause = RANCHER_INTERVAL;
-        loop {
-            match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(error)
-                    if error.is_transient()
-                        && Instant::now() < deadline
-                        && !self.run.operator.is_cancelled() =>
-                {
-                    self.progress(turn, format!("waiting for Rancher: {}", chain(&error)));
-                    self.run.operator.wait_unless_cancelled(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(30));
-                }
-                Err(error) => return Err(step_error(&error)),
-            }
         }
     }
 
@@ -238,7 +151,7 @@ impl Execution<'_> {
             self.recorder.record(asked).map_err(|error| StepError::new(error.to_string()))?;
         }
         loop {
-            let waits_for = match self.look_for_new(before).await {
+            let waits_for = match self.look_for_new(before).await.shown() {
                 Shown::New => None,
                 Shown::Old(reason) | Shown::Unknown(reason) => Some(reason),
             };
@@ -261,47 +174,18 @@ impl Execution<'_> {
         }
     }
 
-    /// Looks which nodes show new certificates by now.
-    async fn look_for_new(&self, before: &[CertificateBefore]) -> Shown {
-        let inventory = self.run.gatherer.inventory();
-        let nodes: Vec<&Node> = inventory
-            .nodes
-            .iter()
-            .filter(|node| before.iter().any(|certificate| certificate.node == node.name))
-            .collect();
-        let facts = self.run.gatherer.gather(&nodes, |_| {}).await;
-        let (mut old, mut unseen) = (Vec::new(), Vec::new());
-        for node in &facts.nodes {
-            let own: Vec<CertificateBefore> =
-                before.iter().filter(|certificate| certificate.node == node.name).cloned().collect();
-            match &node.result {
-                Ok(observation) => {
-                    old.extend(unchanged(observation, &own).err().map(|why| format!("{}: {why}", node.name)));
-                }
-                Err(error) => unseen.push(format!("{}: {}", node.name, error.error)),
-            }
-        }
-        match (old.is_empty(), unseen.is_empty()) {
-            (true, true) => Shown::New,
-            (true, false) => Shown::Unknown(unseen.join("; ")),
-            (false, _) => Shown::Old([old, unseen].concat().join("; ")),
-        }
-    }
-
     /// Returns Rancher's word for a node; `None` where Rancher does not know it.
     pub(super) async fn rancher_node_state(&self, node: &Node) -> Result<Option<String>, StepError> {
         let Some(Rancher { client, cluster_id }) = &self.run.rancher else { return Ok(None) };
-        let nodes = client.nodes(cluster_id).await.map_err(|error| step_error(&error))?;
+        let nodes = client.nodes(cluster_id).await.map_err(|error| {
+            let fault = if error.is_transient() { Fault::Passing } else { Fault::Lasting };
+            StepError { fault, ..step_error(&error) }
+        })?;
         let found = nodes.into_iter().find(|candidate| {
             std::iter::once(&candidate.name).chain(&candidate.addresses).any(|name| node.is_known_as(name))
         });
         Ok(found.map(|found| found.state))
     }
-}
-
-/// Returns an error of Rancher's as that of a step.
-fn step_error(error: &RancherError) -> StepError {
-    StepError { hint: error.hint(), ..StepError::new(chain(error)) }
 }
 
 /// Returns a limit as it is given on the command line: whole minutes as such, else seconds.

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::step::{Place, poll_interval};
-use super::{Execution, StepError};
+use super::{Execution, Fault, StepError};
 use crate::event::Outcome;
 use crate::facts::{Facts, Observation, Standing, Thresholds, assess};
 use crate::finding::Severity;
@@ -130,7 +130,9 @@ impl Execution<'_> {
                     }
                     self.progress(place.turn, format!("waiting: {said}"));
                 }
-                Err(error) if began.elapsed() >= timeout => return Err(error),
+                Err(error) if began.elapsed() >= timeout || error.fault == Fault::Lasting => {
+                    return Err(StepError { fault: Fault::Lasting, ..error });
+                }
                 Err(error) => self.progress(place.turn, format!("waiting: {}", error.error)),
             }
             if self.run.operator.is_cancelled() {
@@ -143,18 +145,26 @@ impl Execution<'_> {
 
 /// Says which certificates are still what they were.
 pub(super) fn unchanged(observation: &Observation, before: &[CertificateBefore]) -> Result<(), String> {
+    match still_old(observation, before).as_slice() {
+        [] => Ok(()),
+        names => Err(format!("no new certificate yet for {}", names.join(", "))),
+    }
+}
+
+/// Returns the names of certificates that are still what they were, or are not there.
+pub(super) fn still_old(observation: &Observation, before: &[CertificateBefore]) -> Vec<String> {
     let same = |certificate: &&CertificateBefore| {
         let now: Option<&Fingerprint> =
             observation.certificate(Location::Ssl, &certificate.name).map(|found| &found.sha256);
         now.is_none_or(|now| *now == certificate.sha256)
     };
-    let mut names: Vec<&str> =
-        before.iter().filter(same).map(|certificate| certificate.name.as_str()).collect();
-    names.dedup();
-    match names.as_slice() {
-        [] => Ok(()),
-        names => Err(format!("no new certificate yet for {}", names.join(", "))),
+    let mut names: Vec<String> = Vec::new();
+    for certificate in before.iter().filter(same) {
+        if !names.contains(&certificate.name) {
+            names.push(certificate.name.clone());
+        }
     }
+    names
 }
 
 /// Says which ports of etcd and the API server do not serve what lies on disk. A kubelet does so after its restart, which comes
