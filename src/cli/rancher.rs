@@ -31,9 +31,7 @@ pub(super) async fn connect(
     let client = client(options, terminal).await?;
     let wanted = options.rancher_cluster.as_deref().unwrap_or(&inventory.cluster_name);
     let version = client.server_version().await.map_err(failure)?;
-    let cluster = client.find_cluster(wanted).await.map_err(|error| {
-        failure(error).hint("name the cluster as Rancher does: --rancher-cluster NAME or c-xxxxx".to_owned())
-    })?;
+    let cluster = client.find_cluster(wanted).await.map_err(failure)?;
     let nodes = client.nodes(&cluster.id).await.map_err(failure)?;
     let agent_check_interval =
         nodes.iter().filter_map(|node| node.agent_check_interval).max().unwrap_or(AGENT_CHECK_INTERVAL);

@@ -34,6 +34,13 @@ pub(super) struct Waiting<'a> {
     pub(super) deadline: Instant,
 }
 
+impl Waiting<'_> {
+    /// Returns how long nodes may take to show what Rancher takes for done.
+    fn patience_with_nodes(&self) -> Duration {
+        (self.timeout / 20).min(NODES_AFTER_WORD)
+    }
+}
+
 /// What a wait for Rancher ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
@@ -77,6 +84,7 @@ impl Execution<'_> {
         let Waiting { turn, client, cluster_id, timeout, deadline, .. } = *waiting;
         let mut tries = Tries::new(timeout);
         let mut last = String::new();
+        let mut settled_since: Option<Instant> = None;
         loop {
             let cluster = self.persist(turn, deadline, || client.cluster(cluster_id)).await?;
             let message = match rotation_state(&cluster) {
@@ -95,6 +103,16 @@ impl Execution<'_> {
             if message != last {
                 self.progress(turn, message.clone());
                 last = message;
+            }
+            // Where it has done nothing a cluster whose certificates have expired stays unavailable, and is never called active.
+            let is_settled = cluster.rotation_flag.is_none() && !cluster.is_being_changed();
+            settled_since = settled_since.filter(|_| is_settled).or(is_settled.then(Instant::now));
+            if settled_since.is_some_and(|since| since.elapsed() >= waiting.patience_with_nodes()) {
+                let look = self.look_for_new(waiting.before).await;
+                if let Shown::Old(old) = look.shown() {
+                    return Err(not_seen(&look, &old));
+                }
+                settled_since = None;
             }
             if Instant::now() >= deadline {
                 let what = format!("Rancher is not done after {}; its last word: {last}", in_words(timeout));
@@ -136,13 +154,12 @@ impl Execution<'_> {
     /// Waits until the nodes show what Rancher says that it has done: its word alone is not enough.
     pub(super) async fn see_on_nodes(&self, waiting: &Waiting<'_>) -> Result<Look, StepError> {
         let began = Instant::now();
-        let patience = (waiting.timeout / 20).min(NODES_AFTER_WORD);
+        let patience = waiting.patience_with_nodes();
         loop {
             let look = self.look_for_new(waiting.before).await;
             let Shown::Old(old) = look.shown() else { return Ok(look) };
             if began.elapsed() >= patience {
-                let what = format!("Rancher says that it is done, but {}: {old}", look.counts());
-                return Err(StepError::new(what).hint(LEFT_OUT));
+                return Err(not_seen(&look, &old));
             }
             if let Some(reason) = self.why_waits_end() {
                 return Err(StepError::new(reason));
@@ -231,8 +248,14 @@ fn in_the_middle(error: &RancherError) -> StepError {
 const GOES_ON_TRYING: &str = "Rancher goes on trying by itself; `certroll check` shows what the nodes have. Put right what it complains of, \
     then `certroll apply --resume`, which waits for it again; `--wait` of a new plan waits longer";
 
-const LEFT_OUT: &str = "Rancher leaves nodes out without a word whose agent it does not reach, and Rancher 2.0 and 2.1 say that they are done of \
+const LEFT_OUT: &str = "Rancher leaves nodes out without a word whose agent it does not reach, and Rancher 2.0 and 2.1 take it for done with \
     a cluster whose state they cannot read: look at these nodes' cattle-node-agent, then `certroll apply --resume` asks Rancher once more";
+
+/// Returns the error of a rotation that Rancher takes for done and that nodes do not show.
+fn not_seen(look: &Look, old: &str) -> StepError {
+    StepError::new(format!("Rancher takes the rotation for done, but {}: {old}", look.counts()))
+        .hint(LEFT_OUT)
+}
 
 /// Returns what to do about a rotation that fails without an end.
 fn way_out(message: &str) -> String {

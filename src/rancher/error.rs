@@ -246,11 +246,15 @@ impl RancherError {
                  Rancher's own making: rancher/rancher#31404; one that was given to it: the secret `tls-rancher-ingress` in \
                  `cattle-system`, or the files that its container mounts. Until then `--via direct --accept-rancher-revert` does without Rancher"
             }
-            Self::Untrusted { .. } => {
-                "the address must be a name that the certificate holds, and this machine's clock right: `curl -v <address>/ping` tells more"
+            Self::Untrusted { origin, .. } => {
+                return Some(format!(
+                    "the address must be a name that the certificate holds, and this machine's clock right: `curl -v {origin}/ping` tells more"
+                ));
             }
-            Self::Unreachable { .. } => {
-                "try the address from this machine: `curl -k <address>/ping` answers `pong`"
+            Self::Unreachable { origin, .. } => {
+                return Some(format!(
+                    "try the address from this machine: `curl -k {origin}/ping` answers `pong`"
+                ));
             }
             Self::Redirected(to) => return Some(format!("if that is Rancher, say so: `--rancher-url {to}`")),
             Self::Unauthorized(_) => {
@@ -273,7 +277,9 @@ impl RancherError {
             Self::Malformed { .. } => {
                 "is it Rancher itself that answers, and no login page in front of it? `curl -k <address>/v3/settings/cacerts` answers with JSON"
             }
-            Self::NoCluster { .. } => "`--rancher-cluster` takes a name or an id such as `c-x7k2p`",
+            Self::NoCluster { .. } => {
+                "name the cluster as Rancher does: `--rancher-cluster` takes a name or an id such as `c-x7k2p`"
+            }
             Self::AmbiguousCluster { .. } => "give the id to `--rancher-cluster`",
             Self::NoRotation { reason, .. } => reason.way_out(),
             Self::AllServicesOnly { .. } => "leave `--service` out, or use `--via direct`",

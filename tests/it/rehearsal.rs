@@ -21,6 +21,7 @@ mod halves;
 mod leaks;
 mod lock;
 mod procedure;
+mod rancher;
 mod refusals;
 mod repair;
 mod rescue;

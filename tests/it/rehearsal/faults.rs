@@ -168,9 +168,9 @@ fn a_killed_run_leaves_its_lock_and_its_journal_and_the_next_goes_on() {
 }
 
 #[test]
-fn rancher_that_retries_for_ever_is_left_after_the_wait() {
+fn a_rancher_that_never_begins_is_left_after_the_wait() {
     rehearse(async {
-        let failing = RancherOptions { failure: Some(RancherFailure::EndlessRetry), ..rancher(&[]) };
+        let failing = RancherOptions { failure: Some(RancherFailure::NeverBegins), ..rancher(&[]) };
         let lab = Rehearsal::with_rancher(Layout::LegacyExpired, failing).await;
         let words = ["apply", "--via", "rancher", "--yes", "--wait", "3s"];
         lab.with_token(&words)

@@ -1,6 +1,6 @@
 //! What is refused, with nothing changed: each refusal names its cause and the way out.
 
-use certroll::sim::{Fault, Layout, RancherOptions};
+use certroll::sim::{Fault, Layout};
 
 use super::{Ended, KUBERNETES, Rehearsal, name, rancher, rehearse};
 
@@ -51,20 +51,6 @@ fn a_rancher_that_nobody_vouches_for_is_refused_with_the_checksum_to_compare() {
         command.env("RANCHER_URL", lab.fleet.rancher_url().unwrap());
         command.env("RANCHER_TOKEN", lab.fleet.rancher_token().unwrap());
         Ended::of(command.output().await.unwrap()).expect(3);
-    });
-}
-
-#[test]
-fn what_rancher_cannot_do_is_a_blocker_that_names_the_way_out() {
-    rehearse(async {
-        let old = RancherOptions { version: "v2.1.9".to_owned(), ..rancher(&[]) };
-        let lab = Rehearsal::with_rancher(Layout::LegacyExpired, old).await;
-        lab.with_token(&["apply", "--via", "rancher", "--yes", "--service", "etcd"])
-            .await
-            .expect(4)
-            .shows("Rancher v2.1.9 reads no `services` and rotates all of them")
-            .shows("drop `--service`");
-        lab.is_untouched();
     });
 }
 
