@@ -102,8 +102,11 @@ impl Execution<'_> {
 mod tests {
     use super::*;
 
-    fn look(nodes: &[(&str, usize, Result<&[&str], &str>)]) -> Look {
-        let node = |(name, planned, old): &(&str, usize, Result<&[&str], &str>)| NodeLook {
+    /// A node, how many of its certificates are planned, and which are old.
+    type Node<'a> = (&'a str, usize, Result<&'a [&'a str], &'a str>);
+
+    fn look(nodes: &[Node<'_>]) -> Look {
+        let node = |(name, planned, old): &Node<'_>| NodeLook {
             node: NodeName::new(*name),
             planned: *planned,
             old: old
