@@ -10,6 +10,7 @@ mod backups;
 mod check;
 mod demo;
 mod failure;
+mod import;
 mod nodes;
 mod plan;
 mod rancher;
@@ -67,6 +68,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<u8, Failure> {
         Command::Apply(arguments) => in_runtime(apply::run(&settings, terminal, &arguments)),
         Command::Rollback(arguments) => in_runtime(rollback::run(&settings, terminal, &arguments)),
         Command::Runs(arguments) => runs::run(&settings, terminal, &arguments),
+        Command::Import(arguments) => in_runtime(import::run(&settings, terminal, &arguments)),
         Command::Demo(arguments) => in_runtime(demo::run(&settings, terminal, &arguments)),
         Command::Check(arguments) => in_runtime(check::run(&settings, terminal, &arguments)),
     }

@@ -10,6 +10,7 @@ mod bundle;
 mod lock;
 pub mod probe;
 mod sans;
+mod saved_state;
 mod standing;
 
 use jiff::Timestamp;
@@ -27,6 +28,7 @@ pub use assess::{
 pub use bastion::{BastionCopy, BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
 pub use lock::{LEASE, Lease, Lock, LockHolder};
+pub use saved_state::{assess_saved_state, saved_status, state_drift};
 pub use standing::{Readiness, Standing, is_active};
 
 /// What was seen of a whole cluster.

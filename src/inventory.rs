@@ -3,6 +3,7 @@
 //! `Inventory::parse` makes it from text, with RKE's defaults and RKE's validation; everybody above reads it.
 
 mod cluster;
+mod draft;
 mod excerpt;
 mod fields;
 mod keys;
@@ -20,6 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use self::draft::{Draft, DraftError, DraftMachine};
 pub use self::problem::{InvalidInventory, Problem};
 
 use crate::finding::Finding;

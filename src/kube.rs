@@ -12,6 +12,7 @@ mod http;
 mod identity;
 mod node;
 mod object;
+mod remote;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use http::{Answer, Scheme, get};
 pub use identity::Identity;
 pub use node::NodeStatus;
 pub use object::{CertificateSecret, ClusterStateObject, StateHolder};
+pub use remote::{Remote, RemoteError, RemoteIdentity, RemoteNode};
 pub use request::Dial;
 
 use crate::transport::TransportError;

@@ -17,7 +17,7 @@ mod version;
 
 #[doc(hidden)]
 pub use answer::read_in_every_way;
-pub use client::{Client, Settings};
+pub use client::{Client, LaunchedCluster, LaunchedMachine, Settings};
 pub use cluster::{Cluster, Launcher, Rotation, RotationFlag, Transitioning, rotation_state};
 pub use error::{NoRotation, RancherError};
 pub use node::RancherNode;

@@ -5,17 +5,19 @@
 pub mod config_file;
 
 mod cluster_files;
+mod login_key;
 mod replace;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use cluster_files::{KubeConfigFile, StateFile, bastion_files};
+pub use cluster_files::{KubeConfigFile, StateFile, bastion_files, read_saved_state, read_secret};
+pub use login_key::write_key;
 pub use replace::{BackupPath, bastion_copy, put_back, replace_file, set_aside};
 
 use config_file::ConfigFileError;
 
-use crate::pki::{KubeConfigError, StateError};
+use crate::pki::{KubeConfigError, SavedStateError, StateError};
 
 /// Why a file of the bastion is not read or not replaced; what it holds is never quoted.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,14 @@ pub enum WorkstationError {
         path: PathBuf,
         /// What is wrong with it.
         cause: StateError,
+    },
+    /// It is no state of rke in any form.
+    #[error("`{}` holds no state of rke: {cause}", path.display())]
+    SavedState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: SavedStateError,
     },
     /// It is not a kubeconfig, or not one whose pair can be replaced.
     #[error("`{}` cannot be used: {cause}", path.display())]
@@ -59,6 +69,12 @@ pub enum WorkstationError {
         /// What the system says.
         source: io::Error,
     },
+    /// Another key is there already.
+    #[error("`{}` holds another key already", path.display())]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// It could not be written; what was there is there still.
     #[error("`{}` cannot be written", path.display())]
     Unwritten {
@@ -76,6 +92,13 @@ impl WorkstationError {
             Self::Unreadable(ConfigFileError::Unreadable { .. }) => {
                 "check its owner and mode, or run as a user who may read it"
             }
+            Self::Unreadable(ConfigFileError::Missing { .. }) => "check the name; `-` reads standard input",
+            Self::SavedState { cause: SavedStateError::ConfigurationAlone, .. } => {
+                "the certificates of rke v0.1.x are in Secrets: `kubectl -n kube-system get secrets -o yaml` prints them; `certroll import rkestate` reads the configuration"
+            }
+            Self::SavedState { .. } => {
+                "name a `cluster.rkestate`, or what `kubectl -n kube-system get configmap full-cluster-state -o yaml` prints (a Secret since rke 1.4.19, 1.5.10 and 1.6)"
+            }
             Self::Unreadable(_) | Self::DanglingLink { .. } => {
                 "put the file of this cluster there, or move this one away"
             }
@@ -84,6 +107,7 @@ impl WorkstationError {
                 "restore it from a backup, or move it away: a new one is then made"
             }
             Self::Folder { .. } => "check owner and mode of the folder, or run as a user who may write to it",
+            Self::OtherKey { .. } => "move it away, or name another folder with --keys",
             Self::Unwritten { .. } => "check the free space of the disk, and owner and mode of the file",
         }
     }

@@ -57,6 +57,8 @@ pub(super) enum Command {
     Rollback(RollbackArguments),
     /// List the runs of this cluster, or show one
     Runs(RunsArguments),
+    /// Write a cluster.yml for a cluster that has none
+    Import(ImportArguments),
     /// Rehearse the whole procedure on a simulated fleet inside this process; with -c, on one in the image of yours
     Demo(DemoArguments),
 }
@@ -130,6 +132,13 @@ pub(super) struct CheckArguments {
     /// ready
     #[arg(long)]
     pub(super) read_keys: bool,
+    /// Check this state of rke: a cluster.rkestate, a saved full-cluster-state, or `-`; connects only where -c or RKE_CONFIG is given too
+    ///
+    /// Reads a cluster.rkestate, or what `kubectl -n kube-system get configmap full-cluster-state -o yaml` (or `-o json`) prints, a Secret
+    /// of that name, or the Secrets of rke v0.1.x. Ends, chains and keys are reported without any network. With a cluster.yml the nodes are
+    /// looked at as well, and what differs between state, disk and what is served is reported.
+    #[arg(long, value_name = "FILE")]
+    pub(super) state: Option<PathBuf>,
     // Last, for its heading would hold for what follows.
     #[command(flatten)]
     pub(super) rancher: RancherOptions,
@@ -316,6 +325,65 @@ pub(super) struct RunsArguments {
     /// Any unambiguous part of a run's name
     #[arg(value_name = "RUN")]
     pub(super) run: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ImportArguments {
+    #[command(subcommand)]
+    pub(super) source: ImportSource,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum ImportSource {
+    /// From Rancher's API: a cluster that Rancher launched, with the keys of the machines that Rancher made
+    Rancher(ImportRancher),
+    /// From rke's state: a cluster.rkestate, a saved full-cluster-state, or the cluster-state.yml of rke v0.1.x
+    Rkestate(ImportRkestate),
+    /// From a live cluster's API, with a kubeconfig; users, ports and keys come from the state that rke keeps there
+    Kubeconfig(ImportKubeconfig),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ImportRancher {
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+    /// Where the keys of machines that Rancher made are put (0700, files 0600) [default: CLUSTER-keys, beside the file of --save]
+    #[arg(long, value_name = "DIR")]
+    pub(super) keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) rancher: RancherOptions,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ImportRkestate {
+    /// The file; `-` for stdin
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ImportKubeconfig {
+    /// The kubeconfig, such as rke's kube_config_cluster.yml
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The context, instead of the current one
+    #[arg(long, value_name = "NAME")]
+    pub(super) context: Option<String>,
+    #[command(flatten)]
+    pub(super) output: ImportOutput,
+}
+
+/// Where an import writes. What the source does not know of users and keys comes from --ssh-user, --ssh-key and --ssh-agent.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ImportOutput {
+    /// Write the cluster.yml to this file, instead of stdout; a file that is there is left alone
+    #[arg(long, value_name = "FILE")]
+    pub(super) save: Option<PathBuf>,
+    /// Replace the file of --save where it is there; the old one is kept beside it
+    #[arg(long, requires = "save")]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Clone, Args)]

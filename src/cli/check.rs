@@ -1,25 +1,39 @@
+use std::path::Path;
 use std::time::Instant;
 
 use jiff::SignedDuration;
 
 use super::arguments::CheckArguments;
-use super::failure::Failure;
+use super::failure::{Failure, USAGE};
 use super::rancher;
-use super::settings::{Loaded, Settings};
+use super::settings::Settings;
 use super::terminal::{Drawing, Terminal};
 use crate::facts::probe::KeyReading;
-use crate::facts::{Facts, Thresholds, assess};
+use crate::facts::{Facts, Thresholds, assess, assess_saved_state, state_drift};
+use crate::finding::Finding;
 use crate::gather::Gatherer;
-use crate::inventory::Node;
+use crate::inventory::{Draft, Node};
+use crate::pki::SavedState;
 use crate::report;
+use crate::report::check::CheckStatus;
+use crate::report::check::state::{StateCheck, state_status};
 use crate::report::escape::shown;
+use crate::workstation::read_saved_state;
 
-/// Looks at every selected node and says what is wrong.
+/// Looks at every selected node, or at a saved state, or at both, and says what is wrong.
 pub(super) async fn run(
     settings: &Settings,
     terminal: &Terminal,
     arguments: &CheckArguments,
 ) -> Result<u8, Failure> {
+    let thresholds = |now| Thresholds {
+        now,
+        expiring_within: SignedDuration::from_hours(24 * i64::from(arguments.warn_days)),
+    };
+    let state = arguments.state.as_deref().map(ReadState::read).transpose()?;
+    if let Some(state) = state.as_ref().filter(|_| settings.common.config.is_none()) {
+        return Ok(state.show(thresholds(settings.clock.now()), terminal));
+    }
     let loaded = settings.load()?;
     settings.warn(terminal);
     let keys = if arguments.read_keys { KeyReading::Whole } else { KeyReading::PublicPrefix };
@@ -27,15 +41,28 @@ pub(super) async fn run(
     let began = Instant::now();
     let mut facts = look(&gatherer, &loaded.nodes(), terminal).await;
     ask_others(&gatherer, arguments, &mut facts, terminal).await;
-    let thresholds = Thresholds {
-        now: settings.clock.now(),
-        expiring_within: SignedDuration::from_hours(24 * i64::from(arguments.warn_days)),
-    };
+    let thresholds = thresholds(settings.clock.now());
     let mut findings = assess(&loaded.inventory, &facts, &thresholds);
     findings.extend(loaded.findings_for(terminal));
+    if let Some(state) = &state {
+        findings.extend(assess_saved_state(&state.saved, &thresholds));
+        findings.extend(state_drift(&state.saved, &loaded.inventory, &facts));
+    }
     findings.sort_by_key(|finding| finding.severity);
-    show(&loaded, &facts, &findings, (thresholds, began), terminal);
-    Ok(report::check::check_status(&facts, &findings, &thresholds).exit_status())
+    let check = report::check::Check {
+        inventory: &loaded.inventory,
+        facts: &facts,
+        findings: &findings,
+        thresholds,
+        elapsed: began.elapsed(),
+    };
+    show(&check, state.as_ref(), terminal);
+    let status = report::check::check_status(&facts, &findings, &thresholds);
+    Ok(match &state {
+        Some(state) if status == CheckStatus::Fine => state_status(&state.check(&findings, thresholds)),
+        _ => status,
+    }
+    .exit_status())
 }
 
 /// Asks Rancher what it says of the nodes, where it is known, and the API, where keys may be read; the look is worth something
@@ -54,24 +81,65 @@ async fn ask_others(gatherer: &Gatherer, arguments: &CheckArguments, facts: &mut
     }
 }
 
-fn show(
-    loaded: &Loaded,
-    facts: &Facts,
-    findings: &[crate::finding::Finding],
-    (thresholds, began): (Thresholds, Instant),
-    terminal: &Terminal,
-) {
-    let check = report::check::Check {
-        inventory: &loaded.inventory,
-        facts,
-        findings,
-        thresholds,
-        elapsed: began.elapsed(),
-    };
+fn show(check: &report::check::Check<'_>, state: Option<&ReadState>, terminal: &Terminal) {
+    let state = state.map(|state| state.check(check.findings, check.thresholds));
     if terminal.is_json() {
-        terminal.print(&report::json(&report::check::document(&check)));
+        let document = report::check::document(check);
+        let document = match &state {
+            Some(state) => document.with_state(state),
+            None => document,
+        };
+        terminal.print(&report::json(&document));
     } else {
-        terminal.print(&report::check::text(&check, terminal.style()));
+        let table = state.map(|state| report::check::state::table(&state, terminal.style()));
+        if let Some(table) = table.filter(|table| !table.is_empty()) {
+            terminal.print(&format!("{table}\n"));
+        }
+        terminal.print(&report::check::text(check, terminal.style()));
+    }
+}
+
+/// A state that was read from a file.
+struct ReadState {
+    file: String,
+    saved: SavedState,
+    /// What it says of the cluster; nothing where that cannot be read, for its certificates count.
+    draft: Draft,
+}
+
+impl ReadState {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let saved = read_saved_state(path).map_err(|error| {
+            let hint = error.hint().to_owned();
+            Failure::new(USAGE, error).hint(hint)
+        })?;
+        let draft = saved.configuration().and_then(|text| Draft::from_json(text).ok()).unwrap_or_default();
+        let file = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+        Ok(Self { file, saved, draft })
+    }
+
+    fn check<'a>(&'a self, findings: &'a [Finding], thresholds: Thresholds) -> StateCheck<'a> {
+        StateCheck {
+            file: &self.file,
+            cluster: self.draft.cluster_name.as_deref().unwrap_or("local"),
+            kubernetes_version: self.draft.kubernetes_version.as_deref(),
+            state: &self.saved,
+            findings,
+            thresholds,
+        }
+    }
+
+    /// Shows what is known without a network, and returns the exit status.
+    fn show(&self, thresholds: Thresholds, terminal: &Terminal) -> u8 {
+        let mut findings = assess_saved_state(&self.saved, &thresholds);
+        findings.sort_by_key(|finding| finding.severity);
+        let check = self.check(&findings, thresholds);
+        if terminal.is_json() {
+            terminal.print(&report::json(&report::check::state::document(&check)));
+        } else {
+            terminal.print(&report::check::state::text(&check, terminal.style()));
+        }
+        state_status(&check).exit_status()
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) async fn consult(
 /// Makes the client of a server whose certificate is trusted; the token has been sent nowhere yet.
 pub(super) async fn client(options: &RancherOptions, terminal: &Terminal) -> Result<Client, Failure> {
     let Some(url) = options.rancher_url.clone() else {
-        return Err(Failure::usage("`--via rancher` needs Rancher's address")
+        return Err(Failure::usage("Rancher's address is not known")
             .hint("give --rancher-url URL, or set RANCHER_URL".to_owned()));
     };
     let trust = match (&options.rancher_ca, &options.rancher_ca_checksum) {
@@ -184,7 +184,7 @@ fn token(options: &RancherOptions) -> Result<Secret, Failure> {
         Some(file) => String::from_utf8(read(file)?)
             .map_err(|_| Failure::usage(format!("`{}` is not text", file.display())))?,
         None => settings::rancher_token().ok_or_else(|| {
-            Failure::usage("`--via rancher` needs a token of Rancher's").hint(
+            Failure::usage("a token of Rancher's is needed").hint(
                 "set RANCHER_TOKEN, or give --rancher-token-file FILE (Rancher: your avatar, API & Keys)"
                     .to_owned(),
             )
@@ -198,7 +198,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Returns an error of Rancher's as that of a command: nothing was changed.
-fn failure(error: RancherError) -> Failure {
+pub(super) fn failure(error: RancherError) -> Failure {
     let hint = error.hint();
     let status = match &error {
         error if error.is_transient() => FAILED,

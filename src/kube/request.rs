@@ -149,7 +149,7 @@ pub(super) fn unexpected(asked: String, reply: &Reply) -> KubeError {
 }
 
 /// Returns the message of a Status object, else the beginning of the body in one line.
-fn message_of(body: &[u8]) -> String {
+pub(super) fn message_of(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Status {
         message: String,

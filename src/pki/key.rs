@@ -58,10 +58,12 @@ impl PublicPrefix {
             "-----BEGIN EC PRIVATE KEY-----" => KeyKind::Sec1,
             _ => KeyKind::NotAKey,
         };
-        let body: String = lines.take_while(|line| !line.starts_with("-----")).map(str::trim).collect();
+        // A whole key may be given; of memory that grows copies would stay behind.
+        let mut body = Zeroizing::new(String::with_capacity(text.len()));
+        lines.take_while(|line| !line.starts_with("-----")).for_each(|line| body.push_str(line.trim()));
         let whole = body.len() / 4 * 4;
         let modulus = (kind == KeyKind::Pkcs1)
-            .then(|| STANDARD.decode(body.get(..whole)?).ok())
+            .then(|| STANDARD.decode(body.get(..whole)?).ok().map(Zeroizing::new))
             .flatten()
             .and_then(|der| rsa_modulus(&der));
         match modulus {

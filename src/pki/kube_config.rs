@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
 use zeroize::Zeroizing;
@@ -48,11 +49,8 @@ type Place = Option<(usize, usize)>;
 impl KubeConfig {
     /// Reads a kubeconfig.
     pub fn parse(text: &str) -> Result<Self, KubeConfigError> {
-        let document: Document = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-            let location = error.location();
-            let (line, column) = location.map_or((0, 0), |location| (location.line(), location.column()));
-            KubeConfigError::Invalid { line, column }
-        })?;
+        let document =
+            Document::parse(text).map_err(|(line, column)| KubeConfigError::Invalid { line, column })?;
         let (cluster, user) = document.current().ok_or(KubeConfigError::NoUser)?;
         let embedded = |data: &Option<Spanned<Wiped>>| data.as_ref().map(|data| certificate_of(&data.value));
         Ok(Self {
@@ -217,7 +215,7 @@ fn options() -> Options {
 
 /// What is read of a kubeconfig.
 #[derive(Deserialize)]
-struct Document {
+pub(super) struct Document {
     #[serde(rename = "current-context")]
     current_context: Option<String>,
     clusters: Option<Vec<NamedCluster>>,
@@ -226,6 +224,26 @@ struct Document {
 }
 
 impl Document {
+    /// Reads a kubeconfig; the error is its line and column, 0 where they are not known.
+    pub(super) fn parse(text: &str) -> Result<Self, (u64, u64)> {
+        serde_saphyr::from_str_with_options(text, options())
+            .map_err(|error| error.location().map_or((0, 0), |location| (location.line(), location.column())))
+    }
+
+    /// Returns the cluster and the user of a context, of the current one where none is named.
+    pub(super) fn context(&self, name: Option<&str>) -> Option<(&NamedCluster, &User)> {
+        let name = name.or(self.current_context.as_deref()).filter(|name| !name.is_empty())?;
+        let context = &self.contexts.iter().flatten().find(|named| named.name == name)?.context;
+        let cluster = self.clusters.iter().flatten().find(|named| named.name == context.cluster)?;
+        let user = self.users.iter().flatten().find(|named| named.name == context.user)?;
+        Some((cluster, &user.user))
+    }
+
+    /// Returns the names of the contexts.
+    pub(super) fn context_names(&self) -> Vec<String> {
+        self.contexts.iter().flatten().map(|named| named.name.clone()).collect()
+    }
+
     /// Returns the cluster and the user of the current context; without one, those that are the only ones.
     fn current(&self) -> Option<(Option<&Cluster>, &User)> {
         let clusters = self.clusters.as_deref().unwrap_or_default();
@@ -244,16 +262,20 @@ impl Document {
 }
 
 #[derive(Deserialize)]
-struct NamedCluster {
-    name: String,
-    cluster: Cluster,
+pub(super) struct NamedCluster {
+    pub(super) name: String,
+    pub(super) cluster: Cluster,
 }
 
 #[derive(Deserialize)]
-struct Cluster {
-    server: Option<String>,
+pub(super) struct Cluster {
+    pub(super) server: Option<String>,
     #[serde(rename = "certificate-authority-data")]
-    authority_data: Option<Spanned<Wiped>>,
+    pub(super) authority_data: Option<Spanned<Wiped>>,
+    #[serde(rename = "certificate-authority")]
+    pub(super) authority_file: Option<String>,
+    #[serde(rename = "insecure-skip-tls-verify")]
+    pub(super) is_insecure: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -275,15 +297,31 @@ struct NamedUser {
 }
 
 #[derive(Deserialize)]
-struct User {
+pub(super) struct User {
     #[serde(rename = "client-certificate-data")]
-    certificate_data: Option<Spanned<Wiped>>,
+    pub(super) certificate_data: Option<Spanned<Wiped>>,
     #[serde(rename = "client-key-data")]
-    key_data: Option<Spanned<Wiped>>,
+    pub(super) key_data: Option<Spanned<Wiped>>,
+    #[serde(rename = "client-certificate")]
+    pub(super) certificate_file: Option<String>,
+    #[serde(rename = "client-key")]
+    pub(super) key_file: Option<String>,
+    pub(super) token: Option<Wiped>,
+    #[serde(rename = "tokenFile")]
+    pub(super) token_file: Option<String>,
+    pub(super) exec: Option<IgnoredAny>,
+    #[serde(rename = "auth-provider")]
+    pub(super) auth_provider: Option<IgnoredAny>,
 }
 
 /// A text that is wiped after use.
-struct Wiped(Zeroizing<String>);
+pub(super) struct Wiped(Zeroizing<String>);
+
+impl Wiped {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl<'de> Deserialize<'de> for Wiped {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -105,6 +105,18 @@ impl FullState {
         StateKind::ALL.into_iter().filter_map(of_state).collect()
     }
 
+    /// Returns whether the key beside a certificate of a state is its own; `None` where there is no telling.
+    pub fn key_matches(&self, state: StateKind, name: &str) -> Option<bool> {
+        let key = self.0.string(&[state.as_str(), BUNDLE, name, "keyPEM"]).filter(|key| !key.is_empty())?;
+        let certificate = self.certificate(state, name.to_owned()).certificate.ok()?;
+        certificate.matches_key(&PublicPrefix::from_probe(&key))
+    }
+
+    /// Returns the configuration of the cluster in a state, as it is written; it may hold secrets.
+    pub fn configuration(&self, state: StateKind) -> Option<&str> {
+        self.0.raw(&[state.as_str(), "rkeConfig"]).filter(|raw| raw.starts_with('{'))
+    }
+
     /// Puts another certificate, and another key where one is given, into both states where the name is there; returns whether
     /// anything changed.
     ///

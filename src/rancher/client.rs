@@ -1,5 +1,7 @@
 //! A client makes requests of one Rancher server with one token.
 
+mod launched;
+
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, LOCATION, RETRY_AFTER};
@@ -13,6 +15,8 @@ use super::node::NodeBody;
 use super::origin::Origin;
 use super::trust::http_client;
 use super::{Cluster, RancherError, RancherNode, ServerVersion, Trust};
+pub use launched::{LaunchedCluster, LaunchedMachine};
+
 use crate::inventory::Secret;
 use crate::pki::Service;
 

@@ -4,6 +4,7 @@
 
 mod document;
 mod row;
+pub mod state;
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::WorkstationError;
-use super::config_file::{ConfigFileError, STANDARD_INPUT, read_file};
+use super::config_file::{ConfigFileError, STANDARD_INPUT, read_file, read_named};
 use super::replace::{BackupPath, replace_file};
 use crate::facts::{BastionFiles, KubeConfigSummary, StateSummary};
-use crate::pki::{ClusterAddress, FullState, KubeConfig, admin_kube_config};
+use crate::pki::{ClusterAddress, FullState, KubeConfig, SavedState, admin_kube_config};
 
 /// The largest file that is read, in bytes. The state of 1,000 nodes takes some MiB.
 const LIMIT: u64 = 64 << 20;
@@ -119,6 +119,17 @@ impl KubeConfigFile {
             admin: self.kube_config.certificate().and_then(Result::ok).cloned(),
         }
     }
+}
+
+/// Reads what somebody saved of rke's state, from a file that is named or from standard input for `-`.
+pub fn read_saved_state(path: &Path) -> Result<SavedState, WorkstationError> {
+    let text = read_secret(path)?;
+    SavedState::parse(&text).map_err(|cause| WorkstationError::SavedState { path: path.to_owned(), cause })
+}
+
+/// Reads a file that is named, or standard input for `-`, as bytes that are wiped after use.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, WorkstationError> {
+    read_named(path, LIMIT).map(Zeroizing::new).map_err(WorkstationError::Unreadable)
 }
 
 /// Returns what lies beside a cluster.yml.

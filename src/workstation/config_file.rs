@@ -78,16 +78,21 @@ impl ConfigFileError {
 ///
 /// A pipe or a device is refused before it is opened, for that could wait for ever.
 pub fn read_config(path: &Path, limit: u64) -> Result<String, ConfigFileError> {
-    let bytes = if path == Path::new(STANDARD_INPUT) {
-        read_bounded(io::stdin().lock(), path, limit)?
-    } else {
-        read_file(path, limit)?
-    };
+    let bytes = read_named(path, limit)?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
         let line = valid.filter(|byte| **byte == b'\n').count() + 1;
         ConfigFileError::NotText { path: path.to_owned(), line }
     })
+}
+
+/// Reads a file, or standard input for `-`, as bytes, up to a size.
+pub(super) fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigFileError> {
+    if path == Path::new(STANDARD_INPUT) {
+        read_bounded(io::stdin().lock(), path, limit)
+    } else {
+        read_file(path, limit)
+    }
 }
 
 /// Reads a file as bytes, up to a size.

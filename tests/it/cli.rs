@@ -86,12 +86,52 @@ fn help() {
 
 #[test]
 fn help_of_each_command() {
-    for command in ["nodes", "check", "plan", "apply", "rollback", "runs", "demo"] {
+    for command in ["nodes", "check", "plan", "apply", "rollback", "runs", "import", "demo"] {
         let shown = Home::new().types(&format!("{command} -h"));
         // The options of every command are in the help of `certroll` already.
         let own = shown.split("\nOptions of every command:").next().unwrap();
         insta::assert_snapshot!(format!("help_of_{command}"), own);
     }
+}
+
+#[test]
+fn help_of_each_import() {
+    for source in ["rancher", "rkestate", "kubeconfig"] {
+        let shown = Home::new().types(&format!("import {source} -h"));
+        let own = shown.split("\nOptions of every command:").next().unwrap();
+        insta::assert_snapshot!(format!("help_of_import_{source}"), own);
+    }
+}
+
+#[test]
+fn import_of_a_golden_state() {
+    let home = Home::new();
+    home.write("cluster.rkestate", include_str!("../cases/golden/rke-v0.2.8/cluster.rkestate"));
+    insta::assert_snapshot!(home.types("import rkestate cluster.rkestate"));
+    let legacy = include_str!("../cases/golden/rke-v0.1.17/cluster.yml");
+    let indented: String = legacy.lines().map(|line| format!("    {line}\n")).collect();
+    let object = format!("kind: ConfigMap\ndata:\n  cluster-state: |\n{indented}");
+    let shown = home.feeds(&object, "import rkestate -");
+    assert!(shown.contains("exit status 0") && shown.contains("5 nodes"), "{shown}");
+}
+
+#[test]
+fn imports_that_cannot_be() {
+    let home = Home::new();
+    home.write("empty.rkestate", "{}");
+    home.write("nobody.rkestate", r#"{"currentState":{"rkeConfig":{"nodes":[{"address":"10.0.0.1","role":["etcd","controlplane"]},{"address":"10.0.0.2","user":"u","role":["worker"]}]}}}"#);
+    let lines = [
+        "import rkestate missing.rkestate",
+        "import rkestate empty.rkestate",
+        "import rkestate nobody.rkestate --save new.yml",
+        "import rkestate nobody.rkestate -o json",
+        "import rkestate nobody.rkestate -n cp-1",
+        "import rancher",
+        "check --state missing.rkestate",
+        "check --state empty.rkestate",
+    ];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+    assert!(!home.path("new.yml").exists());
 }
 
 #[test]

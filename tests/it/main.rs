@@ -7,6 +7,7 @@ mod floors;
 mod fuzz;
 mod golden;
 mod hostile;
+mod import;
 mod inventory;
 mod journal;
 mod matrix;

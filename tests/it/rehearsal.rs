@@ -18,6 +18,7 @@ mod direct_state;
 mod direct_transcript;
 mod faults;
 mod halves;
+mod import;
 mod leaks;
 mod lock;
 mod procedure;

@@ -6,3 +6,4 @@ mod cluster;
 mod nodes;
 mod review;
 mod runs;
+mod state;

@@ -1,6 +1,7 @@
 //! Certificates, keys, known hosts, and the files in which rke keeps them.
 
-use certroll::pki::{Certificate, FullState, KubeConfig, PublicPrefix, Signer};
+use certroll::inventory::Draft;
+use certroll::pki::{Certificate, FullState, KubeConfig, PublicPrefix, SavedState, Signer};
 use certroll::transport::{Endpoint, places_of};
 
 use super::{files, signature};
@@ -58,6 +59,11 @@ pub(super) fn known_hosts(input: &[u8]) -> u64 {
 }
 
 pub(super) fn full_state(input: &[u8]) -> u64 {
+    if let Ok(saved) = SavedState::parse(input)
+        && let Some(Ok(draft)) = saved.configuration().map(Draft::from_json)
+    {
+        draft.to_yaml(&[]).expect("what was read can be written");
+    }
     let mut state = match FullState::parse(input) {
         Err(error) => return signature(&error.to_string()),
         Ok(state) => state,

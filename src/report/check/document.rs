@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::state::{StateCheck, StateEntry};
 use super::{Check, certificate_files, row};
 use crate::facts::{
     CertificateStatus, Container, Content, File, Health, NodeFacts, Observation, Served, bundle_of,
@@ -8,7 +9,7 @@ use crate::facts::{
 };
 use crate::finding::Finding;
 use crate::inventory::Role;
-use crate::pki::{Certificate, Class, Fingerprint, Location, Service, class, services_of};
+use crate::pki::{Certificate, Class, Fingerprint, Location, SavedCertificate, Service, class, services_of};
 use crate::report::DOCUMENT_VERSION;
 
 /// A look at a cluster for scripts.
@@ -18,7 +19,28 @@ pub struct CheckDocument<'a> {
     cluster: &'a str,
     observed_at: Timestamp,
     nodes: Vec<NodeEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<StateEntry<'a>>,
     findings: &'a [Finding],
+}
+
+impl<'a> CheckDocument<'a> {
+    /// Returns the document of a saved state that no node was looked at with.
+    pub(super) fn of_state(check: &StateCheck<'a>) -> Self {
+        Self {
+            version: DOCUMENT_VERSION,
+            cluster: check.cluster,
+            observed_at: check.thresholds.now,
+            nodes: Vec::new(),
+            state: Some(StateEntry::of(check)),
+            findings: check.findings,
+        }
+    }
+
+    /// Returns the same document with a saved state.
+    pub fn with_state(self, check: &StateCheck<'a>) -> Self {
+        Self { state: Some(StateEntry::of(check)), ..self }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -50,7 +72,7 @@ struct ContainerEntry<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct CertificateEntry<'a> {
+pub(super) struct CertificateEntry<'a> {
     name: String,
     path: String,
     class: &'static str,
@@ -91,6 +113,7 @@ pub fn document<'a>(check: &Check<'a>) -> CheckDocument<'a> {
         cluster: &check.inventory.cluster_name,
         observed_at: check.facts.observed_at,
         nodes: check.facts.nodes.iter().map(|node| node_entry(check, node)).collect(),
+        state: None,
         findings: check.findings,
     }
 }
@@ -163,6 +186,12 @@ fn certificate_entry<'a>(
     let blank =
         CertificateEntry { path: file.path.clone(), ..blank_entry(name.to_owned(), file.location, status) };
     let Content::Certificate(Ok(certificate)) = &file.content else { return blank };
+    let key_matches = observation.key_matches(file.location, name);
+    CertificateEntry { effective_not_after, key_matches, ..filled(blank, certificate) }
+}
+
+/// Returns an entry with what a certificate says of itself.
+fn filled<'a>(blank: CertificateEntry<'a>, certificate: &'a Certificate) -> CertificateEntry<'a> {
     let Certificate { subject, issuer, serial, sha256, not_before, not_after, sans, .. } = certificate;
     CertificateEntry {
         subject: Some(subject),
@@ -171,10 +200,25 @@ fn certificate_entry<'a>(
         sha256: Some(sha256),
         not_before: Some(*not_before),
         not_after: Some(*not_after),
-        effective_not_after,
         sans: Some(sans),
-        key_matches: observation.key_matches(file.location, name),
         ..blank
+    }
+}
+
+/// Returns the entry of a certificate of a saved state.
+pub(super) fn saved_entry(
+    saved: &SavedCertificate,
+    (status, effective_not_after): (CertificateStatus, Option<Timestamp>),
+) -> CertificateEntry<'_> {
+    let blank = CertificateEntry {
+        path: saved.path(),
+        effective_not_after,
+        key_matches: saved.key_matches,
+        ..blank_entry(saved.name.clone(), Location::Ssl, status)
+    };
+    match &saved.certificate {
+        Ok(certificate) => filled(blank, certificate),
+        Err(_) => blank,
     }
 }
 
