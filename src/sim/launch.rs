@@ -32,6 +32,17 @@ const DEFAULT_VERSION: &str = "v1.11.6-rancher1-1";
 /// The name of the user's private key in the folder.
 const SSH_KEY: &str = "id_ed25519";
 
+/// Returns the pairs that were given, or makes some.
+async fn pairs(options: &FleetOptions<'_>, catalogue: &Catalogue) -> Result<Pairs, SimError> {
+    if let Some(pairs) = options.pairs.clone() {
+        return Ok(pairs);
+    }
+    let (layout, now) = (options.layout, options.now);
+    let (catalogue, elliptic) = (catalogue.clone(), options.elliptic.clone());
+    let made = tokio::task::spawn_blocking(move || make_pairs(layout, (&catalogue, &elliptic), now));
+    made.await.map_err(|_| SimError::Internal("making certificates was cut short"))?
+}
+
 /// Starts a fleet.
 pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fleet, SimError> {
     folder::make(folder)?;
@@ -39,14 +50,8 @@ pub(super) async fn start(options: FleetOptions<'_>, folder: &Path) -> Result<Fl
     let log = Arc::new(EffectLog::new(clock));
     let (listeners, doors) = listen(options.inventory.nodes.len()).await?;
     let catalogue = Catalogue::of(options.inventory, &doors);
-    let (layout, now) = (options.layout, options.now);
-    let pairs = if let Some(pairs) = options.pairs.clone() {
-        pairs
-    } else {
-        let (catalogue, elliptic) = (catalogue.clone(), options.elliptic.clone());
-        let made = tokio::task::spawn_blocking(move || make_pairs(layout, (&catalogue, &elliptic), now));
-        made.await.map_err(|_| SimError::Internal("making certificates was cut short"))??
-    };
+    let now = options.now;
+    let pairs = pairs(&options, &catalogue).await?;
     let AllPairs { bundle, kubelet_authority, rancher_authority, later } = &*pairs.0;
     let (bundle, kubelet_authority, keys) = (bundle.clone(), kubelet_authority.clone(), later.anew());
     let nodes: Vec<Arc<SimNode>> = options
