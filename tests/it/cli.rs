@@ -109,7 +109,7 @@ fn import_of_a_golden_state() {
     home.write("cluster.rkestate", include_str!("../cases/golden/rke-v0.2.8/cluster.rkestate"));
     insta::assert_snapshot!(home.types("import rkestate cluster.rkestate"));
     let legacy = include_str!("../cases/golden/rke-v0.1.17/cluster.yml");
-    let indented: String = legacy.lines().map(|line| format!("    {line}\n")).collect();
+    let indented = format!("    {}\n", legacy.trim_end().replace('\n', "\n    "));
     let object = format!("kind: ConfigMap\ndata:\n  cluster-state: |\n{indented}");
     let shown = home.feeds(&object, "import rkestate -");
     assert!(shown.contains("exit status 0") && shown.contains("5 nodes"), "{shown}");
