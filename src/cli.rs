@@ -15,6 +15,7 @@ mod nodes;
 mod plan;
 mod rancher;
 mod resume;
+mod rke;
 mod rollback;
 mod runs;
 mod selection;

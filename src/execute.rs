@@ -15,6 +15,7 @@ mod recognition;
 mod recorder;
 mod restart;
 mod restore;
+mod rke;
 mod rotate;
 mod rotated;
 mod state;

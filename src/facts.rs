@@ -9,6 +9,7 @@ mod bastion;
 mod bundle;
 mod lock;
 pub mod probe;
+mod rke;
 mod sans;
 mod saved_state;
 mod standing;
@@ -28,6 +29,7 @@ pub use assess::{
 pub use bastion::{BastionCopy, BastionFiles, KubeConfigSummary, StateSummary};
 pub use bundle::{Bundle, BundleFile, bundle_names, bundle_of};
 pub use lock::{LEASE, Lease, Lock, LockHolder};
+pub use rke::{RkeLine, RkeProgram, RkeRotation, RkeVersion, hint_of_rke};
 pub use saved_state::{assess_saved_state, saved_status, state_drift};
 pub use standing::{Readiness, Standing, is_active};
 

@@ -44,7 +44,7 @@ pub use estimate::stage_seconds;
 pub use planner::{Objections, RancherFiles, Undoing, UndoneRun, plan, rollback};
 pub use policy::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
-    RancherTarget, RancherWork, Renewal, RotationOffer,
+    RancherTarget, RancherWork, Renewal, Rke, RkeAgent, RotationOffer,
 };
 pub use prune::{Fate, RunBackups, prune, prune_command};
 pub use restore::{Restoration, Saved, not_restored};
@@ -86,6 +86,8 @@ pub enum Via {
     Rancher,
     /// certroll, with the key of the cluster's own CA.
     Direct,
+    /// The `rke` command on the bastion.
+    Rke,
     /// The operator, by hand.
     Manual,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Via {
         formatter.pad(match self {
             Self::Rancher => "rancher",
             Self::Direct => "direct",
+            Self::Rke => "rke",
             Self::Manual => "manual",
         })
     }

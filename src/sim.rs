@@ -166,6 +166,17 @@ pub struct FleetPaths {
     pub rancher_token: Option<PathBuf>,
 }
 
+/// One run of the `rke` command.
+#[derive(Debug, Clone, Default)]
+pub struct RkeRun {
+    /// The one service that it rotates; none for all.
+    pub service: Option<String>,
+    /// The nodes that it cannot reach and goes on without.
+    pub skipped: Vec<NodeName>,
+    /// Whether it ends when the certificates are on the nodes, before anything restarts: somebody has killed it.
+    pub breaks_off: bool,
+}
+
 /// A simulated cluster that listens; everything ends when it is dropped.
 #[derive(Debug)]
 pub struct Fleet {
@@ -308,6 +319,17 @@ impl Fleet {
     /// Does on the nodes what Rancher does when an operator rotates the certificates in its UI.
     pub async fn operator_rotates(&self) -> Result<(), SimError> {
         self.rotation.rotate_all().await
+    }
+
+    /// Does on the nodes what the `rke` command does, and tells what it logs: level and message.
+    pub async fn rke_rotates(
+        &self,
+        run: &RkeRun,
+        mut say: impl FnMut(&str, String) + Send,
+    ) -> Result<(), SimError> {
+        let names = self.world.nodes.iter().map(|node| node.name.clone());
+        let addresses = names.zip(self.doors.iter().map(SocketAddr::ip)).collect();
+        self.rotation.rotate_as_rke(run, &addresses, &mut say).await
     }
 
     /// Ends everything; dropping the fleet does the same.

@@ -7,13 +7,15 @@ pub mod config_file;
 mod cluster_files;
 mod login_key;
 mod replace;
+mod rke;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use cluster_files::{KubeConfigFile, StateFile, bastion_files, read_saved_state, read_secret};
+pub use cluster_files::{KubeConfigFile, StateFile, bastion_files, read_saved_state, read_secret, rke_files};
 pub use login_key::write_key;
-pub use replace::{BackupPath, bastion_copy, put_back, replace_file, set_aside};
+pub use replace::{BackupPath, bastion_copy, keep, put_back, replace_file, set_aside};
+pub use rke::{RkeCall, RkeEnd, find_rke, run_rke, version_of};
 
 use config_file::ConfigFileError;
 

@@ -168,7 +168,7 @@ pub(super) struct PlanOptions {
     /// How many workers may be unavailable at a time, instead of upgrade_strategy.max_unavailable_worker
     #[arg(long, value_name = "N|N%", value_parser = max_unavailable)]
     pub(super) max_unavailable: Option<MaxUnavailable>,
-    /// How long Rancher (default 20m) or the operator (default 60m) may take
+    /// How long Rancher or rke (default 20m) or the operator (default 60m) may take
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) wait: Option<Duration>,
     /// How long a component may take until it is healthy again after its restart; what waits for whole nodes takes up to 2.5 times that
@@ -185,6 +185,8 @@ pub(super) struct PlanOptions {
     pub(super) without_majority: bool,
     #[command(flatten)]
     pub(super) direct: DirectOptions,
+    #[command(flatten)]
+    pub(super) rke: RkeOptions,
 }
 
 impl PlanOptions {
@@ -216,6 +218,15 @@ pub(super) struct DirectOptions {
     /// Go on although Rancher will put its old certificates back until it rotates too
     #[arg(long)]
     pub(super) accept_rancher_revert: bool,
+}
+
+/// What shapes a plan of `--via rke`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "With --via rke")]
+pub(super) struct RkeOptions {
+    /// The `rke` command, instead of the first one in PATH; which version of it fits is what the plan says
+    #[arg(long, value_name = "FILE")]
+    pub(super) rke_binary: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -266,14 +277,14 @@ pub(super) struct ApplyArguments {
     #[command(flatten)]
     pub(super) options: PlanOptions,
     /// Carry out this saved plan; its commands come from its actions
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert", "rke_binary"])]
     pub(super) plan: Option<PathBuf>,
     /// Go on with a run that stopped: the newest that has not ended well, or any part of a name
     ///
     /// The plan of the run is carried out once more, from a fresh look at the nodes: each step recognises what it has done already
     /// and does the rest. It is refused while the run still goes on, and where the cluster has moved on since (status 4). A run that
     /// ended well has nothing to resume (status 0).
-    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["plan", "procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert"])]
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["plan", "procedure", "via", "renew_days", "force", "services", "max_unavailable", "wait", "health_timeout", "nodes", "validity", "kubelet_serving", "replace_custom", "then", "accept_rancher_revert", "rke_binary"])]
     pub(super) resume: Option<String>,
     /// Do not ask; never answers for host keys, fingerprints or passwords
     #[arg(short, long)]
@@ -414,8 +425,7 @@ pub(super) enum ViaName {
     Direct,
     /// You, in Rancher's UI; certroll says what to do and waits for it
     Manual,
-    /// Not built yet
-    #[value(hide = true)]
+    /// The `rke` command on this machine, from the folder of the cluster.yml
     Rke,
 }
 

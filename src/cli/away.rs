@@ -5,7 +5,7 @@ use super::terminal::Terminal;
 use crate::event::RunState;
 use crate::facts::Facts;
 use crate::inventory::{NodeName, Role};
-use crate::plan::{Action, Away, Majority, Plan, Step, away};
+use crate::plan::{Away, Majority, Plan, Step, away};
 use crate::report::escape::shown;
 
 /// Refuses to go on without nodes of etcd and the control plane, unless the operator waives them now, and says what is left out; `what`
@@ -75,7 +75,7 @@ fn warn_of_locks(plan: &Plan, facts: &Facts, run: &str, terminal: &Terminal) {
 fn what_is_left(plan: &Plan, node: &NodeName, earlier: Option<&RunState>) -> &'static str {
     let concerns = |step: &&Step| match &step.action {
         // Whoever rotates changes every node.
-        Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => true,
+        action if action.is_rotation_by_others() => true,
         action => action.changes_something() && step.node.as_ref() == Some(node),
     };
     let stands = |step: &&Step| {

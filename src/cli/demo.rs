@@ -31,8 +31,10 @@ pub(super) async fn run(
     arguments: &DemoArguments,
 ) -> Result<Status, Failure> {
     if arguments.via == ViaName::Rke {
-        return Err(Failure::usage("this method is not built yet")
-            .hint("use --via rancher, --via direct or --via manual".to_owned()));
+        return Err(Failure::usage(
+            "the demonstration has no `rke` command: the real one would find no docker on simulated nodes",
+        )
+        .hint("use --via rancher, --via direct or --via manual".to_owned()));
     }
     let inventory = inventory(settings)?;
     if !inventory.external_etcd_urls.is_empty() {

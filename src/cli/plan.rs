@@ -25,7 +25,7 @@ use crate::plan::{
 use crate::report::{self, review::Review};
 use crate::workstation::bastion_files;
 
-/// How long Rancher may take: its own steps need minutes, and its retries come every ten.
+/// How long Rancher or rke may take: their own steps need minutes, and Rancher's retries come every ten.
 const RANCHER_WAIT: Duration = Duration::from_mins(20);
 
 /// How long the operator may take.
@@ -93,6 +93,7 @@ fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) ->
         words.push(format!("--health-timeout {}s", options.health_timeout.as_secs()));
     }
     words.extend(direct_again(&options.direct));
+    words.extend(options.rke.rke_binary.iter().map(|file| format!("--rke-binary {}", quoted(file))));
     words.extend(rancher.rancher_url.iter().map(|url| format!("--rancher-url {}", quote(url))));
     words.extend(rancher.rancher_cluster.iter().map(|name| format!("--rancher-cluster {}", quote(name))));
     words.extend(rancher.rancher_ca.iter().map(|file| format!("--rancher-ca {}", quoted(file))));
@@ -166,6 +167,9 @@ pub(super) async fn make(
     if via == Some(Via::Direct) {
         policy.direct = Some(direct(settings, &options.direct)?);
     }
+    if via == Some(Via::Rke) {
+        policy.rke = Some(super::rke::target(settings, &loaded.inventory, &options.rke).await?);
+    }
     policy.break_lock = options.break_lock.as_deref().map(|part| lock_to_break(&facts, part)).transpose()?;
     let mut plan = plan(&loaded.inventory, &facts, &policy);
     plan.deadline = options.deadline;
@@ -220,32 +224,26 @@ fn via(options: &PlanOptions, terminal: &Terminal) -> Result<Via, Failure> {
         Some(ViaName::Rancher) => Ok(Via::Rancher),
         Some(ViaName::Manual) => Ok(Via::Manual),
         Some(ViaName::Direct) => Ok(Via::Direct),
-        Some(ViaName::Rke) => Err(not_built("rke")),
+        Some(ViaName::Rke) => Ok(Via::Rke),
         None if terminal.can_ask() => ask_via(terminal),
         None => Err(Failure::usage("`rotate` needs to know who makes the new certificates")
-            .hint("give --via rancher, --via direct or --via manual".to_owned())),
+            .hint("give --via rancher, --via direct, --via rke or --via manual".to_owned())),
     }
-}
-
-fn not_built(method: &str) -> Failure {
-    Failure::usage(format!("`--via {method}` is not built yet")).hint(
-        "use --via direct, which needs no rke, or --via manual: you rotate with rke, certroll does the rest"
-            .to_owned(),
-    )
 }
 
 fn ask_via(terminal: &Terminal) -> Result<Via, Failure> {
     loop {
         let answer = terminal.ask(
-            "Who makes the new certificates, `rancher` (through its API), `direct` (certroll, with the cluster's CA) or `manual` \
-             (you, certroll waits)?",
+            "Who makes the new certificates, `rancher` (through its API), `direct` (certroll, with the cluster's CA), `rke` (the command on \
+             this machine) or `manual` (you, certroll waits)?",
         );
         match answer.as_deref() {
             Some("rancher") => return Ok(Via::Rancher),
             Some("direct") => return Ok(Via::Direct),
+            Some("rke") => return Ok(Via::Rke),
             Some("manual") => return Ok(Via::Manual),
             None | Some("") => return Err(Failure::message(CANCELLED, "no method was chosen")),
-            Some(_) => terminal.tell("please answer `rancher`, `direct` or `manual`"),
+            Some(_) => terminal.tell("please answer `rancher`, `direct`, `rke` or `manual`"),
         }
     }
 }
@@ -261,6 +259,10 @@ fn refuse_stray_options(options: &PlanOptions, via: Option<Via>) -> Result<(), F
         ("--then", then.is_some()),
         ("--accept-rancher-revert", *accept_rancher_revert),
     ];
+    if options.rke.rke_binary.is_some() && via != Some(Via::Rke) {
+        return Err(Failure::usage("`--rke-binary` belongs to `rotate --via rke`")
+            .hint("drop it, or rotate with --via rke".to_owned()));
+    }
     match given.iter().find(|(_, given)| *given && via != Some(Via::Direct)) {
         Some((option, _)) => Err(Failure::usage(format!("`{option}` belongs to `rotate --via direct`"))
             .hint("drop it, or rotate with --via direct".to_owned())),
@@ -300,8 +302,7 @@ fn policy(
     via: Option<Via>,
     rancher: Option<RancherTarget>,
 ) -> Policy {
-    let default_wait =
-        if via == Some(Via::Rancher) || via == Some(Via::Direct) { RANCHER_WAIT } else { OPERATOR_WAIT };
+    let default_wait = if via == Some(Via::Manual) || via.is_none() { OPERATOR_WAIT } else { RANCHER_WAIT };
     let mut services = options.services.clone();
     services.sort_unstable();
     services.dedup();
@@ -317,6 +318,7 @@ fn policy(
         wait: options.wait.unwrap_or(default_wait),
         health_timeout: options.health_timeout,
         direct: None,
+        rke: None,
         break_lock: None,
         majority: options.majority(),
         now: settings.clock.now(),

@@ -95,6 +95,7 @@ fn policy(settings: &Settings, loaded: &Loaded, arguments: &RollbackArguments) -
         wait: Duration::ZERO,
         health_timeout: arguments.health_timeout,
         direct: None,
+        rke: None,
         break_lock: None,
         majority: if arguments.without_majority { Majority::Waived } else { Majority::Needed },
         now: settings.clock.now(),
@@ -195,11 +196,12 @@ fn undone_run(
 
 /// Looks at what the run has kept of the bastion's files.
 fn bastion_copies(undone: &UndoneRun) -> Result<Vec<BastionCopy>, Failure> {
-    let paths = undone.plan.steps().filter_map(|step| match &step.action {
+    let paths = undone.plan.steps().flat_map(|step| match &step.action {
         Action::UpdateStateFile { path, .. }
         | Action::UpdateKubeConfig { path, .. }
-        | Action::RestoreBastionFile { path, .. } => Some(path),
-        _ => None,
+        | Action::RestoreBastionFile { path, .. } => std::slice::from_ref(path),
+        Action::RotateByRke { files, .. } => files,
+        _ => &[],
     });
     let copies = paths.filter(|path| Path::new(path).is_absolute()).map(|path| {
         bastion_copy(path, &undone.name).map_err(|error| {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the environment is read here alone")]
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -159,6 +160,11 @@ impl Settings {
 fn named(jump: &Jump) -> String {
     let user = jump.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
     format!("{user}{}", jump.at)
+}
+
+/// Returns where programs are looked for.
+pub(super) fn search_path() -> Option<OsString> {
+    env::var_os("PATH")
 }
 
 /// Returns the token from the environment.

@@ -4,7 +4,7 @@ use crate::event::{IssuedCertificate, RunState};
 use crate::facts::{Facts, Observation, key_file_name};
 use crate::inventory::NodeName;
 use crate::pki::{Certificate, Fingerprint, Location};
-use crate::plan::{Action, Plan, Rotated, StepId, Trail};
+use crate::plan::{Plan, Rotated, StepId, Trail};
 
 /// What earlier attempts at a run did; nothing in the first.
 pub(super) struct Earlier {
@@ -86,9 +86,7 @@ impl Earlier {
 
 /// Returns what of a cluster has changed through a run.
 pub fn trail(state: &RunState, plan: &Plan) -> Trail {
-    let is_rotation =
-        |action: &Action| matches!(action, Action::RotateByRancher { .. } | Action::RotateByOperator { .. });
-    let mut rotations = plan.steps().filter(|step| is_rotation(&step.action));
+    let mut rotations = plan.steps().filter(|step| step.action.is_rotation_by_others());
     let has_begun = rotations
         .any(|step| state.steps.iter().any(|state| state.step == step.id && state.begun_in.is_some()));
     let made = state

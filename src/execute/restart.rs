@@ -15,7 +15,7 @@ use crate::facts::{
 use crate::gather::component_health;
 use crate::kube::{ApiServer, etcd_health};
 use crate::pki::{Location, Service};
-use crate::plan::{CertificateBefore, Guard};
+use crate::plan::{CertificateBefore, Guard, Via};
 
 /// A component that somebody else has restarted just now is given this long to become healthy before it is restarted again.
 const GRACE: Duration = Duration::from_secs(30);
@@ -105,8 +105,10 @@ impl Execution<'_> {
             if began.elapsed() >= limit {
                 return match old {
                     Ok(()) => Ok(needy.into_iter().map(|(container, _)| container).collect()),
-                    Err(reason) => Err(StepError::new(format!("{reason}, after {} s", began.elapsed().as_secs()))
-                        .hint("is this node's Rancher agent connected? `docker logs` of cattle-node-agent and share-mnt tell")),
+                    Err(reason) => {
+                        Err(StepError::new(format!("{reason}, after {} s", began.elapsed().as_secs()))
+                            .hint(self.hint_without_certificates()))
+                    }
                 };
             }
             let waits_for = match (&old, needy.first()) {
@@ -120,6 +122,19 @@ impl Execution<'_> {
                 format!("left to happen by itself, at most {left} s more: {waits_for}"),
             );
             self.run.operator.wait_unless_cancelled(poll_interval(limit)).await;
+        }
+    }
+
+    /// Returns the way out where a node has got no new certificates.
+    fn hint_without_certificates(&self) -> &'static str {
+        match self.run.plan.via {
+            Some(Via::Rke) => {
+                "rke has left it out: when its login works, `certroll plan --via direct` gives it the pairs that the others have by \
+                 now, without a restart of everything; `--via rke --force` makes new ones for all"
+            }
+            _ => {
+                "is this node's Rancher agent connected? `docker logs` of cattle-node-agent and share-mnt tell"
+            }
         }
     }
 

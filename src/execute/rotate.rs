@@ -80,7 +80,7 @@ impl Execution<'_> {
     }
 
     /// Returns the certificates of etcd and control plane nodes that a call of Rancher changes.
-    fn rotated_by(&self, service: Option<Service>) -> Vec<CertificateBefore> {
+    pub(super) fn rotated_by(&self, service: Option<Service>) -> Vec<CertificateBefore> {
         let confirmations = self.run.plan.steps().filter_map(|step| match &step.action {
             Action::Confirm { before, .. } => Some(before),
             _ => None,
@@ -102,7 +102,7 @@ impl Execution<'_> {
 
     /// Returns whether a rotation that may have been asked for has been made. A node that cannot be looked at tells neither: it is
     /// looked at again, for to ask once more restarts the whole cluster.
-    async fn is_rotated(
+    pub(super) async fn is_rotated(
         &self,
         turn: Turn<'_>,
         before: &[CertificateBefore],

@@ -99,6 +99,7 @@ impl Execution<'_> {
             Action::RotateByRancher { cluster_id, service, timeout, .. } => {
                 Some(Box::pin(self.rotate_by_rancher(turn, cluster_id, *service, *timeout)).await)
             }
+            Action::RotateByRke { .. } => Some(Box::pin(self.rotate_by_rke(turn)).await),
             Action::RotateByOperator { instructions, timeout, before } => {
                 Some(Box::pin(self.rotate_by_operator(turn, instructions, *timeout, before)).await)
             }
@@ -109,6 +110,7 @@ impl Execution<'_> {
             return result;
         }
         match &step.action {
+            Action::KeepBastionFiles { paths } => return self.keep_bastion_files(paths),
             Action::UpdateClusterState { nodes, names } => {
                 return Box::pin(self.update_cluster_state(turn, nodes, names)).await;
             }
@@ -187,7 +189,9 @@ impl Execution<'_> {
             }
             Action::Prove { names, timeout } => self.prove(place, names, *timeout).await,
             Action::RotateByRancher { .. }
+            | Action::RotateByRke { .. }
             | Action::RotateByOperator { .. }
+            | Action::KeepBastionFiles { .. }
             | Action::UpdateClusterState { .. }
             | Action::UpdateStateFile { .. }
             | Action::UpdateKubeConfig { .. }

@@ -169,7 +169,7 @@ pub(super) fn still_old(observation: &Observation, before: &[CertificateBefore])
 
 /// Says which ports of etcd and the API server do not serve what lies on disk. A kubelet does so after its restart, which comes
 /// later, and its own serving certificate is no rotation's business.
-fn not_served(observation: &Observation) -> Result<(), String> {
+pub(super) fn not_served(observation: &Observation) -> Result<(), String> {
     for served in observation.served.iter().filter(|served| served.service != Service::Kubelet) {
         let port = format!("{} on port {}", served.service, served.port);
         if let Err(error) = &served.certificate {

@@ -57,6 +57,26 @@ pub enum Action {
         /// How long it may take.
         timeout: Duration,
     },
+    /// Keeps copies of files of the bastion that somebody else is about to write to.
+    KeepBastionFiles {
+        /// Their paths; one that is not there needs no copy.
+        paths: Vec<String>,
+    },
+    /// Has the `rke` command of the bastion rotate.
+    RotateByRke {
+        /// The program's full path.
+        program: String,
+        /// Its version.
+        version: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// The folder that it runs in: the cluster.yml's.
+        folder: String,
+        /// The files that it writes there.
+        files: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+    },
     /// Asks the operator to rotate, and waits until the nodes show it.
     RotateByOperator {
         /// What the operator is to do.
@@ -284,6 +304,7 @@ impl Action {
             self,
             Self::Preflight
                 | Self::Backup
+                | Self::KeepBastionFiles { .. }
                 | Self::LayAside { .. }
                 | Self::Confirm { .. }
                 | Self::Verify { .. }
@@ -292,12 +313,22 @@ impl Action {
         )
     }
 
+    /// Returns whether somebody else makes certificates: they may change every node.
+    pub fn is_rotation_by_others(&self) -> bool {
+        matches!(
+            self,
+            Self::RotateByRancher { .. } | Self::RotateByRke { .. } | Self::RotateByOperator { .. }
+        )
+    }
+
     /// Returns how often a step of this action is tried: all of them recognise what they have done already.
     pub fn retry(&self) -> Retry {
         match self {
             // The first two persist by themselves for as long as they may wait; the rest asks nobody.
             Self::RotateByRancher { .. }
+            | Self::RotateByRke { .. }
             | Self::RotateByOperator { .. }
+            | Self::KeepBastionFiles { .. }
             | Self::UpdateStateFile { .. }
             | Self::UpdateKubeConfig { .. }
             | Self::RestoreBastionFile { .. } => Retry::NEVER,
@@ -315,7 +346,9 @@ impl Action {
             Self::Preflight
             | Self::Confirm { .. }
             | Self::RotateByRancher { .. }
+            | Self::RotateByRke { .. }
             | Self::RotateByOperator { .. }
+            | Self::KeepBastionFiles { .. }
             | Self::UpdateClusterState { .. }
             | Self::UpdateStateFile { .. }
             | Self::UpdateKubeConfig { .. }

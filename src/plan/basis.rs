@@ -127,6 +127,9 @@ pub(super) fn fingerprint(basis: &BTreeMap<String, String>, policy: &Policy) -> 
         policy.selected,
         policy.rancher.as_ref().map(|rancher| (&rancher.url, &rancher.cluster_id)),
     );
+    if let Some(rke) = &policy.rke {
+        let _ = writeln!(text, "{rke:?}");
+    }
     if let Some(direct) = &policy.direct {
         let _ = writeln!(text, "{direct:?}");
     }

@@ -10,13 +10,14 @@ use crate::inventory::{NodeName, Role};
 /// Gives a second opinion on a plan, without the planner's own code: an error forbids carrying the plan out.
 ///
 /// It holds the plan against the rules that keep a cluster alive: no file of a node is replaced that is not laid aside there, none
-/// is added or replaced without a backup, nothing is planned on a node that was not seen, control plane nodes are restarted
+/// is added or replaced without a backup, rke writes to none on the bastion that is not kept, nothing is planned on a node that was not seen, control plane nodes are restarted
 /// one at a time, and etcd keeps its quorum.
 pub fn check(plan: &Plan, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(check_order(plan));
     findings.extend(check_nodes(plan, facts));
     findings.extend(check_files(plan, facts));
+    findings.extend(check_bastion_files(plan));
     findings.extend(plan.stages.iter().flat_map(|stage| check_batch(stage, facts)));
     findings.extend(direct::check(plan, facts));
     findings
@@ -102,6 +103,25 @@ fn check_files(plan: &Plan, facts: &Facts) -> Vec<Finding> {
                 findings
                     .push(violation(format!("step {} copies {}, which is not there", step.id, copy.source)));
             }
+        }
+    }
+    findings
+}
+
+/// What rke writes on the bastion is kept before: its state holds the only copy of keys.
+fn check_bastion_files(plan: &Plan) -> Vec<Finding> {
+    let mut kept: BTreeSet<&String> = BTreeSet::new();
+    let mut findings = Vec::new();
+    for step in plan.steps() {
+        match &step.action {
+            Action::KeepBastionFiles { paths } => kept.extend(paths),
+            Action::RotateByRke { files, .. } => {
+                let lost = files.iter().filter(|path| !kept.contains(path));
+                findings.extend(lost.map(|path| {
+                    violation(format!("step {} has rke write to {path}, which is not kept", step.id))
+                }));
+            }
+            _ => {}
         }
     }
     findings

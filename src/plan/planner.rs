@@ -2,6 +2,7 @@ mod direct;
 mod findings;
 mod refusals;
 mod restarts;
+mod rke;
 mod rollback;
 
 use super::action::{Action, CertificateBefore};
@@ -116,8 +117,8 @@ impl<'a> Draft<'a> {
         self.name_left_out();
         let scope = self.scope();
         self.stages.push(preflight(&scope));
-        self.stages.push(backup(&scope));
-        if is_legacy_layout(self.facts) || has_any_bundle(self.facts) {
+        self.stages.push(self.backup_before_rotation(&scope));
+        if self.wants_bundles() {
             self.add_repair();
         }
         self.findings.push(due_finding(&due, self.policy));
@@ -237,6 +238,7 @@ impl<'a> Draft<'a> {
     fn add_rotation(&mut self) {
         match self.policy.via {
             Some(Via::Rancher) => self.add_rancher_rotation(),
+            Some(Via::Rke) => self.add_rke_rotation(),
             Some(Via::Manual) => {
                 let action = Action::RotateByOperator {
                     instructions: instructions(self.policy, self.facts.is_rancher_launched()),
@@ -303,11 +305,11 @@ impl<'a> Draft<'a> {
                     before: self.before(node, observation),
                     timeout: self.policy.confirm_timeout(),
                 };
-                (
-                    Some(node.name.clone()),
-                    action,
-                    "Rancher says \"active\" too early (rancher#19661)".to_owned(),
-                )
+                let reason = match self.policy.via {
+                    Some(Via::Rke) => "rke ends with status 0 whatever becomes of a node",
+                    _ => "Rancher says \"active\" too early (rancher#19661)",
+                };
+                (Some(node.name.clone()), action, reason.to_owned())
             })
             .collect();
         self.add_stage(StageName::Confirm, "certificates are new on disk, and served", usize::MAX, steps);

@@ -1,10 +1,11 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Procedure, Via};
-use crate::facts::BastionFiles;
+use crate::facts::{BastionFiles, RkeProgram};
 use crate::inventory::{MaxUnavailable, Node, NodeName};
 use crate::pki::Service;
 
@@ -33,6 +34,8 @@ pub struct Policy {
     pub health_timeout: Duration,
     /// What `--via direct` is told beside the rest; `None` for every other way.
     pub direct: Option<Direct>,
+    /// The `rke` command and what it works with; `None` for every other way.
+    pub rke: Option<Rke>,
     /// The run whose lock may be broken.
     pub break_lock: Option<String>,
     /// Whether most of the control plane must be there.
@@ -79,6 +82,32 @@ pub struct Direct {
     pub after: AfterDirect,
     /// rke's files beside the cluster.yml.
     pub bastion: BastionFiles,
+}
+
+/// The `rke` command of the bastion, and what it works with (`--via rke`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rke {
+    /// The program.
+    pub program: RkeProgram,
+    /// The full path of the cluster.yml; `None` where it comes from standard input.
+    pub config: Option<PathBuf>,
+    /// rke's files beside it.
+    pub bastion: BastionFiles,
+    /// The paths of the files that it writes there, whether or not they are there.
+    pub files: Vec<PathBuf>,
+    /// Whether keys of the agent are to be used though the cluster.yml does not say so (`--ssh-agent`).
+    pub agent: RkeAgent,
+    /// Options that change how certroll logs in, and that rke does not hear of.
+    pub own_login: Vec<String>,
+}
+
+/// Whether rke is told to use the agent of `SSH_AUTH_SOCK`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RkeAgent {
+    /// The cluster.yml says what it uses.
+    AsConfigured,
+    /// It is.
+    Asked,
 }
 
 /// What becomes of the kubelet's own serving certificate, where RKE makes none.

@@ -36,7 +36,9 @@ impl Lines {
     /// Numbers do not make a message new: `waiting for healthz, 38 s` follows `36 s` every few seconds.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         if let EventKind::StepProgress { step, message, .. } = &event.kind {
-            let gist: String = message.chars().filter(|character| !character.is_ascii_digit()).collect();
+            // What rke prints is told as it is: its lines differ by addresses.
+            let is_kept = |character: &char| !character.is_ascii_digit() || message.starts_with("rke: ");
+            let gist: String = message.chars().filter(is_kept).collect();
             match self.last.get_mut(step).filter(|said| said.gist == gist) {
                 Some(said) if event.at.duration_since(said.told) < REMINDER => return None,
                 Some(said) => {

@@ -27,6 +27,7 @@ use super::wrap::paragraph;
 use crate::facts::Facts;
 use crate::plan::{Action, Guard, Plan, Procedure, Stage, StageName, Via};
 
+pub(in crate::report) use commands::rke_command;
 pub use document::{PlanDocument, document};
 use entry::{Group, groups};
 pub use markdown::markdown;
@@ -117,6 +118,7 @@ fn goal(plan: &Plan) -> String {
             format!("rotate {services} with the cluster's own CA, then via Rancher")
         }
         (Procedure::Rotate, Some(Via::Direct)) => format!("rotate {services} with the cluster's own CA"),
+        (Procedure::Rotate, Some(Via::Rke)) => format!("rotate {services} by rke"),
         (Procedure::Rotate, Some(Via::Manual)) => format!("rotate {services} by the operator's hand"),
         (Procedure::Rotate, None) => format!("rotate {services}"),
         (Procedure::Repair, _) => "repair the legacy bundle".to_owned(),
@@ -241,6 +243,7 @@ fn is_decided_later(action: &Action) -> bool {
 fn place(stage: &Stage) -> String {
     match stage.steps.first().map(|step| &step.action) {
         Some(Action::RotateByRancher { .. }) => "Rancher".to_owned(),
+        Some(Action::RotateByRke { .. }) => "rke".to_owned(),
         Some(Action::RotateByOperator { .. }) => "the operator".to_owned(),
         Some(
             Action::UpdateClusterState { .. }

@@ -27,6 +27,7 @@ mod node;
 mod norman;
 mod options;
 mod release;
+mod rke;
 mod server;
 
 use engine::Services;

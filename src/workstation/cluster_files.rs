@@ -141,6 +141,11 @@ pub fn bastion_files(config: &Path) -> Result<BastionFiles, WorkstationError> {
     })
 }
 
+/// Returns the files that rke writes beside a cluster.yml: its state and the kubeconfig; none where that is standard input.
+pub fn rke_files(config: &Path) -> Vec<PathBuf> {
+    [state_name, kube_config_name].into_iter().filter_map(|name| beside(config, name)).collect()
+}
+
 /// Returns the name of the state's file: the ending of the cluster.yml is replaced (RKE `cluster/state.go` `GetStateFilePath`).
 fn state_name(file_name: &str) -> String {
     let stem = file_name.rsplit_once('.').map_or(file_name, |(stem, _)| stem);

@@ -55,6 +55,12 @@ pub fn replace_file(
     Ok(backup)
 }
 
+/// Keeps a copy of a file beside it, before somebody else writes to it; `None` where it is not there.
+pub fn keep(path: &Path, backup_suffix: &str) -> Result<Option<BackupPath>, WorkstationError> {
+    let (target, old) = resolve(path)?;
+    old.map(|old| back_up(&target, &old, backup_suffix)).transpose()
+}
+
 /// Returns the copy that a run has kept beside a file, if there is one: the first, for later ones hold what it wrote itself.
 fn copy_of(path: &Path, run: &str) -> Result<Option<BackupPath>, WorkstationError> {
     let (target, _) = resolve(path)?;

@@ -207,9 +207,9 @@ fn patterns_and_jumps_that_mean_nothing() {
 }
 
 #[test]
-fn plan_needs_a_method_that_is_built() {
+fn plan_needs_a_method() {
     let home = Home::with_cluster();
-    let lines = ["plan", "plan --via rke", "plan --via rancher"];
+    let lines = ["plan", "plan --via direct --rke-binary rke", "plan --via rancher"];
     insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
 }
 

@@ -52,6 +52,7 @@ fn policy(golden: &Golden) -> Policy {
         wait: Duration::from_mins(20),
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: Some(direct()),
+        rke: None,
         break_lock: None,
         majority: certroll::plan::Majority::Needed,
         now: golden.now,

@@ -34,6 +34,7 @@ fn repair_plan(golden: &Golden) -> Plan {
         wait: Duration::from_secs(60),
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: None,
+        rke: None,
         break_lock: None,
         majority: certroll::plan::Majority::Needed,
         now: golden.now,

@@ -27,6 +27,7 @@ fn policy(golden: &Golden, procedure: Procedure) -> Policy {
         wait: Duration::from_secs(3600),
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: None,
+        rke: None,
         break_lock: None,
         majority: certroll::plan::Majority::Needed,
         now: golden.now,

@@ -111,6 +111,7 @@ fn policy(golden: &Golden, procedure: Procedure, via: Via) -> Policy {
         wait: Duration::from_secs(3600),
         health_timeout: HEALTH_TIMEOUT,
         direct: None,
+        rke: None,
         break_lock: None,
         majority: Majority::Needed,
         now: golden.now,

@@ -27,6 +27,7 @@ mod refusals;
 mod repair;
 mod rescue;
 mod resume;
+mod rke;
 mod rollback;
 mod rollback_records;
 mod rollback_transcript;

@@ -188,6 +188,15 @@ fn cases(node: &Node) -> Vec<Case> {
             source: KubeAdminSource::Node { node: name("cp-1"), directory: files("/etc/kubernetes/.tmp") },
         },
         Action::RotateByRancher { url: files(""), cluster_id: files(""), service: None, timeout },
+        Action::RotateByRke {
+            program: files(""),
+            version: files(""),
+            arguments: Vec::new(),
+            folder: files(""),
+            files: Vec::new(),
+            timeout,
+        },
+        Action::KeepBastionFiles { paths: Vec::new() },
         Action::RotateByOperator { instructions: Vec::new(), timeout, before: Vec::new() },
         Action::Confirm { before: Vec::new(), timeout },
         Action::Restart {
@@ -235,6 +244,8 @@ fn case(action: Action) -> Case {
         Action::Preflight
         | Action::Confirm { .. }
         | Action::RotateByRancher { .. }
+        | Action::RotateByRke { .. }
+        | Action::KeepBastionFiles { .. }
         | Action::RotateByOperator { .. }
         | Action::UpdateClusterState { .. }
         | Action::UpdateStateFile { .. }

@@ -203,6 +203,7 @@ fn policy(choice: usize) -> Policy {
         wait: Duration::from_mins(1),
         health_timeout: Duration::from_mins(1),
         direct: (via == Some(Via::Direct)).then_some(direct),
+        rke: None,
         break_lock: None,
         majority: plan::Majority::Needed,
         now: *NOW,

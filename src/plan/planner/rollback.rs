@@ -62,9 +62,12 @@ impl UndoneRun {
 
     /// Returns whether somebody else has made certificates in it: what they wrote is theirs.
     fn is_rancher_rotated(&self) -> bool {
-        self.effects().any(|step| {
-            matches!(step.action, Action::RotateByRancher { .. } | Action::RotateByOperator { .. })
-        })
+        self.effects().any(|step| step.action.is_rotation_by_others())
+    }
+
+    /// Returns whether rke has made certificates in it, run from here: what it wrote on the bastion was kept before.
+    pub(super) fn is_rke_rotated(&self) -> bool {
+        self.effects().any(|step| matches!(step.action, Action::RotateByRke { .. }))
     }
 }
 
@@ -104,6 +107,10 @@ pub struct Undoing<'a> {
 /// Plans the way back from a run: pure, and the same plan whenever the same things are known.
 pub fn rollback(inventory: &Inventory, facts: &Facts, policy: &Policy, undoing: &Undoing<'_>) -> Plan {
     let mut draft = Draft::new(inventory, facts, policy);
+    // rke believes its state file, which comes back with the files of the nodes.
+    let rancher_files =
+        if undoing.run.is_rke_rotated() { RancherFiles::Restored } else { undoing.rancher_files };
+    let undoing = &Undoing { rancher_files, ..*undoing };
     draft.refuse_nodes();
     draft.refuse_another_authority(undoing);
     let nodes = draft.undo_nodes(undoing);
@@ -369,6 +376,16 @@ impl<'a> Draft<'a> {
     /// Says what the rollback does not undo.
     fn name_what_stays(&mut self, undoing: &Undoing<'_>, nodes: &[NodeUndo<'_>]) {
         if !undoing.run.is_rancher_rotated() {
+            return;
+        }
+        if undoing.run.is_rke_rotated() {
+            self.findings.push(
+                Finding::warning(
+                    "rke-state-in-api-stays",
+                    "kube-system/full-cluster-state stays as rke left it: rke 1.0 and later have written the new certificates there",
+                )
+                .hint("rke reads it only where cluster.rkestate is lost: keep that one safe"),
+            );
             return;
         }
         let rancher = self.facts.is_rancher_launched();

@@ -1,3 +1,4 @@
+use crate::command::quote;
 use crate::facts::Facts;
 use crate::inventory::NodeName;
 use crate::plan::{Action, Stage, Step};
@@ -13,6 +14,12 @@ pub(super) fn commands(step: &Step, facts: &Facts) -> Vec<String> {
                 None => serde_json::json!({ "caCertificates": false, "services": "" }),
             };
             vec![format!("POST {}?action=rotateCertificates {body}", cluster_url(url, cluster_id))]
+        }
+        Action::RotateByRke { program, arguments, folder, .. } => {
+            vec![rke_command(program, arguments, folder)]
+        }
+        Action::KeepBastionFiles { paths } => {
+            paths.iter().map(|path| format!("copy {path} beside itself, where it is there")).collect()
         }
         Action::RotateByOperator { instructions, .. } => instructions.clone(),
         Action::UpdateClusterState { names, .. } => cluster_state_requests(names),
@@ -35,6 +42,13 @@ pub(super) fn commands(step: &Step, facts: &Facts) -> Vec<String> {
             commands.into_iter().map(|command| command.script).collect()
         }
     }
+}
+
+/// Returns what has rke rotate, as a shell takes it.
+pub(in crate::report) fn rke_command(program: &str, arguments: &[String], folder: &str) -> String {
+    let words: Vec<String> =
+        std::iter::once(program).chain(arguments.iter().map(String::as_str)).map(quote).collect();
+    format!("cd {} && {}", quote(folder), words.join(" "))
 }
 
 /// Returns what is asked of an API server to write new certificates into what rke keeps there.

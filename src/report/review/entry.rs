@@ -153,6 +153,17 @@ fn entries(step: &Step, style: Style) -> Vec<Entry> {
             );
             vec![Entry::change(call, step.reason.clone())]
         }
+        Action::RotateByRke { program, arguments, folder, timeout, .. } => {
+            let command = super::commands::rke_command(program, arguments, folder);
+            let call = format!("run `{command}`, at most {}", limit(*timeout));
+            vec![Entry::change(call, step.reason.clone())]
+        }
+        Action::KeepBastionFiles { paths } => {
+            vec![Entry::change(
+                format!("copy {} beside themselves", paths.join(" and ")),
+                step.reason.clone(),
+            )]
+        }
         Action::RotateByOperator { instructions, timeout, before } => {
             let mut entries: Vec<Entry> = instructions
                 .iter()

@@ -11,6 +11,7 @@ struct Totals {
     restarts: usize,
     possible_restarts: usize,
     calls: usize,
+    rke_runs: usize,
     records: usize,
 }
 
@@ -30,6 +31,7 @@ impl Totals {
                 Action::Restart { containers, .. } => totals.possible_restarts += containers.len(),
                 Action::RestartAgent { .. } => totals.restarts += 1,
                 Action::RotateByRancher { .. } => totals.calls += 1,
+                Action::RotateByRke { .. } => totals.rke_runs += 1,
                 Action::Switch { files, containers, .. } => {
                     totals.switched += files.len();
                     totals.restarts += containers.len();
@@ -45,6 +47,7 @@ impl Totals {
                 | Action::UpdateKubeConfig { .. } => totals.records += 1,
                 Action::Preflight
                 | Action::Backup
+                | Action::KeepBastionFiles { .. }
                 | Action::LayAside { .. }
                 | Action::Prove { .. }
                 | Action::ClearStaging { .. }
@@ -84,6 +87,9 @@ pub(super) fn totals(plan: &Plan) -> String {
     if totals.calls > 0 {
         let calls = count_of(totals.calls, "call");
         parts.push(format!("{calls} of Rancher"));
+    }
+    if totals.rke_runs > 0 {
+        parts.push("1 run of rke".to_owned());
     }
     if totals.records > 0 {
         parts.push(format!("rke's state written in {}", count_of(totals.records, "place")));

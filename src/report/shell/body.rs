@@ -12,6 +12,7 @@ use super::Runbook;
 use super::direct::{left_undone, switch};
 use super::text::{Line, comment, document, double_quoted, inside_double_quotes, render};
 use crate::report::lines::printable;
+use crate::report::review::rke_command;
 
 impl Runbook<'_> {
     /// Returns the part that does something.
@@ -106,7 +107,9 @@ impl Runbook<'_> {
             Action::Switch { .. } | Action::Restore { .. } => lines.extend(switch(step, seen)),
             Action::Prove { .. } => lines.extend(step.action.commands(seen).iter().flat_map(run)),
             Action::RotateByRancher { .. }
+            | Action::RotateByRke { .. }
             | Action::RotateByOperator { .. }
+            | Action::KeepBastionFiles { .. }
             | Action::UpdateClusterState { .. }
             | Action::UpdateStateFile { .. }
             | Action::UpdateKubeConfig { .. }
@@ -152,6 +155,18 @@ fn cluster_step(step: &Step) -> Vec<Line> {
             );
             vec![reason, Line::code(call)]
         }
+        Action::RotateByRke { program, arguments, folder, .. } => {
+            let command = rke_command(program, arguments, folder);
+            let failed = "rke did not end well: look what stands on the nodes before anything else";
+            vec![
+                reason,
+                Line::code(format!("({command}) ||")),
+                Line::code(format!("  stop {}", double_quoted(failed))),
+            ]
+        }
+        Action::KeepBastionFiles { paths } => {
+            std::iter::once(reason).chain(paths.iter().flat_map(|path| kept_copy(path))).collect()
+        }
         Action::RotateByOperator { instructions, .. } => {
             let lines = instructions
                 .iter()
@@ -170,6 +185,17 @@ fn cluster_step(step: &Step) -> Vec<Line> {
     }
 }
 
+/// Returns the lines that keep a copy of a file beside it, where it is there.
+fn kept_copy(path: &str) -> [Line; 2] {
+    let file = quote(path);
+    [
+        Line::code(format!(
+            "[ ! -e {file} ] || [ -e {file}.\"$RUN\" ] || (umask 077; cp {file} {file}.\"$RUN\") ||"
+        )),
+        Line::code(format!("  stop {}", double_quoted(&format!("{path} could not be copied")))),
+    ]
+}
+
 /// Returns what a step does, in a few words.
 fn label(action: &Action) -> &'static str {
     match action {
@@ -178,7 +204,10 @@ fn label(action: &Action) -> &'static str {
         Action::CopyFiles { .. } => "add copies of its files",
         Action::BringFiles { .. } => "add files of another node",
         Action::AddKubeAdmin { .. } => "add the kube-admin pair",
-        Action::RotateByRancher { .. } | Action::RotateByOperator { .. } => "rotate",
+        Action::RotateByRancher { .. } | Action::RotateByRke { .. } | Action::RotateByOperator { .. } => {
+            "rotate"
+        }
+        Action::KeepBastionFiles { .. } => "keep copies of rke's files",
         Action::Confirm { .. } => "confirm",
         Action::Restart { .. } => "restart",
         Action::RestartAgent { .. } => "restart the Rancher agent",

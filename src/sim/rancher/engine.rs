@@ -45,7 +45,7 @@ impl Services {
         }
     }
 
-    fn restart_etcd(&self) -> bool {
+    pub(super) fn restart_etcd(&self) -> bool {
         *self == Self::All || *self == Self::One("etcd".to_owned())
     }
 }
@@ -111,7 +111,7 @@ impl Rotation {
     }
 
     /// Returns the pairs that the cluster has now; `None` where RKE takes the cluster for a new one, and calls that success.
-    fn find_bundle(&self, engine: Engine) -> Result<Option<Bundle>, SimError> {
+    pub(super) fn find_bundle(&self, engine: Engine) -> Result<Option<Bundle>, SimError> {
         if let Some(bundle) = lock(&self.stored).clone() {
             return Ok(Some(bundle));
         }
@@ -206,7 +206,7 @@ impl Rotation {
     }
 
     /// Makes new leaves with new keys; authorities and the service account key stay.
-    async fn renew(&self, mut bundle: Bundle, services: &Services) -> Result<Bundle, SimError> {
+    pub(super) async fn renew(&self, mut bundle: Bundle, services: &Services) -> Result<Bundle, SimError> {
         let engine = self.release().engine();
         let mut wanted: Vec<_> = self.catalogue.leaves();
         wanted.retain(|(name, _)| services.include(name));
@@ -281,7 +281,7 @@ impl Rotation {
     }
 
     /// Redeploys a control plane from before rke 0.2 so that it uses the service account's own key file (RKE `IsLegacyKubeAPI`).
-    fn adopt_service_account_key(&self) {
+    pub(super) fn adopt_service_account_key(&self) {
         for node in self.world.with_role(Role::ControlPlane).filter(|node| is_connected(node)) {
             for component in [Component::ApiServer, Component::ControllerManager] {
                 if let Some(container) = lock(&node.machine).container_mut(component.name()) {

@@ -51,6 +51,7 @@ fn policy(procedure: Procedure, via: Option<Via>, now: &str) -> Policy {
         wait: Duration::from_secs(1200),
         health_timeout: certroll::plan::HEALTH_TIMEOUT,
         direct: None,
+        rke: None,
         break_lock: None,
         majority: certroll::plan::Majority::Needed,
         now: time(now),

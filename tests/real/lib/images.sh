@@ -38,6 +38,7 @@ make_images() {
   install -D "$real/image/entrypoint.sh" "$folder/rke-tools/opt/rke-tools/entrypoint.sh"
   put_python "$folder/rke-tools"
   install -D "$real/image/nginx-proxy" "$folder/rke-tools/usr/bin/nginx-proxy"
+  install -D "$real/image/cert-deployer" "$folder/rke-tools/usr/bin/cert-deployer"
   put_busybox "$folder/hyperkube"
   put_python "$folder/hyperkube"
   put_program "$folder/hyperkube" /usr/bin/openssl

@@ -45,32 +45,46 @@ impl Draft<'_> {
                     };
                     steps.push((None, action, "the next `rke up` would put the others back".to_owned()));
                 }
+                Action::RotateByRke { files, .. } => {
+                    for path in files {
+                        self.restore_bastion_file(undoing, path, is_done, &mut steps);
+                    }
+                }
                 Action::UpdateStateFile { path, .. }
                 | Action::UpdateKubeConfig { path, .. }
                 | Action::RestoreBastionFile { path, .. } => {
-                    match undoing.bastion.iter().find(|copy| copy.path == *path) {
-                        Some(BastionCopy { is_same: true, .. }) | None => {}
-                        Some(BastionCopy { copy: Some(copy), .. }) => {
-                            let action =
-                                Action::RestoreBastionFile { path: path.clone(), copy: Some(copy.clone()) };
-                            steps.push((None, action, "as before the run".to_owned()));
-                        }
-                        Some(BastionCopy { copy: None, is_present: true, .. }) if is_done => {
-                            let action = Action::RestoreBastionFile { path: path.clone(), copy: None };
-                            steps.push((None, action, "the run made it".to_owned()));
-                        }
-                        Some(BastionCopy { is_present: false, .. }) if is_done => {
-                            let message =
-                                format!("`{path}` is gone, and so is the copy that the run made of it");
-                            self.findings.push(Finding::warning("copy-missing", message));
-                        }
-                        Some(_) => {}
-                    }
+                    self.restore_bastion_file(undoing, path, is_done, &mut steps);
                 }
                 _ => {}
             }
         }
         steps
+    }
+
+    /// Adds the step that puts a file of the bastion back, where the run has changed it.
+    fn restore_bastion_file(
+        &mut self,
+        undoing: &Undoing<'_>,
+        path: &str,
+        is_done: bool,
+        steps: &mut Vec<PlannedStep>,
+    ) {
+        match undoing.bastion.iter().find(|copy| copy.path == *path) {
+            Some(BastionCopy { is_same: true, .. }) | None => {}
+            Some(BastionCopy { copy: Some(copy), .. }) => {
+                let action = Action::RestoreBastionFile { path: path.to_owned(), copy: Some(copy.clone()) };
+                steps.push((None, action, "as before the run".to_owned()));
+            }
+            Some(BastionCopy { copy: None, is_present: true, .. }) if is_done => {
+                let action = Action::RestoreBastionFile { path: path.to_owned(), copy: None };
+                steps.push((None, action, "the run made it".to_owned()));
+            }
+            Some(BastionCopy { is_present: false, .. }) if is_done => {
+                let message = format!("`{path}` is gone, and so is the copy that the run made of it");
+                self.findings.push(Finding::warning("copy-missing", message));
+            }
+            Some(_) => {}
+        }
     }
 }
 
