@@ -5,6 +5,8 @@
     reason = "these comments are the help, which people read as it is"
 )]
 
+mod import;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use crate::inventory::MaxUnavailable;
 use crate::pki::Service;
 use crate::plan::Majority;
 use crate::transport::Jump;
+
+pub(super) use import::{ImportArguments, ImportKubeconfig, ImportOutput, ImportRancher, ImportSource};
 
 /// Renew the certificates of RKE Kubernetes clusters over SSH
 ///
@@ -336,65 +340,6 @@ pub(super) struct RunsArguments {
     /// Any unambiguous part of a run's name
     #[arg(value_name = "RUN")]
     pub(super) run: Option<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(super) struct ImportArguments {
-    #[command(subcommand)]
-    pub(super) source: ImportSource,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(super) enum ImportSource {
-    /// From Rancher's API: a cluster that Rancher launched, with the keys of the machines that Rancher made
-    Rancher(ImportRancher),
-    /// From rke's state: a cluster.rkestate, a saved full-cluster-state, or the cluster-state.yml of rke v0.1.x
-    Rkestate(ImportRkestate),
-    /// From a live cluster's API, with a kubeconfig; users, ports and keys come from the state that rke keeps there
-    Kubeconfig(ImportKubeconfig),
-}
-
-#[derive(Debug, Clone, Args)]
-pub(super) struct ImportRancher {
-    #[command(flatten)]
-    pub(super) output: ImportOutput,
-    /// Where the keys of machines that Rancher made are put (0700, files 0600) [default: CLUSTER-keys, beside the file of --save]
-    #[arg(long, value_name = "DIR")]
-    pub(super) keys: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) rancher: RancherOptions,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(super) struct ImportRkestate {
-    /// The file; `-` for stdin
-    #[arg(value_name = "FILE")]
-    pub(super) file: PathBuf,
-    #[command(flatten)]
-    pub(super) output: ImportOutput,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(super) struct ImportKubeconfig {
-    /// The kubeconfig, such as rke's kube_config_cluster.yml
-    #[arg(value_name = "FILE")]
-    pub(super) file: PathBuf,
-    /// The context, instead of the current one
-    #[arg(long, value_name = "NAME")]
-    pub(super) context: Option<String>,
-    #[command(flatten)]
-    pub(super) output: ImportOutput,
-}
-
-/// Where an import writes. What the source does not know of users and keys comes from --ssh-user, --ssh-key and --ssh-agent.
-#[derive(Debug, Clone, Args)]
-pub(super) struct ImportOutput {
-    /// Write the cluster.yml to this file, instead of stdout; a file that is there is left alone
-    #[arg(long, value_name = "FILE")]
-    pub(super) save: Option<PathBuf>,
-    /// Replace the file of --save where it is there; the old one is kept beside it
-    #[arg(long, requires = "save")]
-    pub(super) force: bool,
 }
 
 #[derive(Debug, Clone, Args)]
