@@ -84,6 +84,11 @@ scenario_rke_rolled_back() {
   must 'etcd lost nothing' key_survives_everywhere
 }
 
+# Takes back what keeps rke out of n5.
+let_rke_in() {
+  on n5 sh -c 'sed -i "/^Match User rancher\$/,\$d" /etc/ssh/sshd_config && kill -HUP "$(cat /run/sshd.pid)"'
+}
+
 # A worker that rke cannot log in to, and certroll can: rke says that all is well, the run does not.
 scenario_rke_leaves_one_out() {
   local status=0
@@ -93,7 +98,7 @@ scenario_rke_leaves_one_out() {
   cp cluster.yml known.yml
   # rke asks for docker over the login's own forwarding, which certroll does not need for that.
   on n5 sh -c 'printf "Match User rancher\n  AllowStreamLocalForwarding no\n" >>/etc/ssh/sshd_config && kill -HUP $(cat /run/sshd.pid)'
-  trap 'on n5 sh -c "sed -i /^Match/,\\$ d /etc/ssh/sshd_config && kill -HUP \$(cat /run/sshd.pid)"' EXIT
+  trap let_rke_in EXIT
   by_rke apply --yes -o json --health-timeout 20s >apply.jsonl || status=$?
   must 'the run fails' test "$status" == 1
   holds apply.jsonl 'n5 is named' 'any(.[]; .kind == "step_finished" and .stage == "rotate" and (.outcome.message | test("left out n5")))' --slurp
