@@ -23,7 +23,7 @@ pub use api::ApiServer;
 pub use certificate::{ServedCertificate, served_certificate};
 pub use component::{etcd_health, is_authenticated};
 pub use health::{Endpoint, Health, Protocol, health, health_endpoints};
-pub use http::{Answer, Scheme, get};
+pub use http::{Answer, Scheme, get, get_with_certificate};
 pub use identity::Identity;
 pub use node::NodeStatus;
 pub use object::{CertificateSecret, ClusterStateObject, StateHolder};

@@ -49,20 +49,20 @@ pub(super) async fn run(
         findings.extend(state_drift(&state.saved, &loaded.inventory, &facts));
     }
     findings.sort_by_key(|finding| finding.severity);
+    let status = match (report::check::check_status(&facts, &findings, &thresholds), &state) {
+        (CheckStatus::Fine, Some(state)) => state_status(&state.check(&findings, thresholds)),
+        (status, _) => status,
+    };
     let check = report::check::Check {
         inventory: &loaded.inventory,
         facts: &facts,
         findings: &findings,
         thresholds,
+        status,
         elapsed: began.elapsed(),
     };
     show(&check, state.as_ref(), terminal);
-    let status = report::check::check_status(&facts, &findings, &thresholds);
-    Ok(match &state {
-        Some(state) if status == CheckStatus::Fine => state_status(&state.check(&findings, thresholds)),
-        _ => status,
-    }
-    .exit_status())
+    Ok(status.exit_status())
 }
 
 /// Asks Rancher what it says of the nodes, where it is known, and the API, where keys may be read; the look is worth something

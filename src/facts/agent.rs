@@ -24,8 +24,6 @@ pub const PATIENCE_INTERVALS: u32 = 2;
 pub struct Agent {
     /// Rancher's address (`CATTLE_SERVER`).
     pub server: Option<String>,
-    /// The SHA-256 of the authority that it trusts (`CATTLE_CA_CHECKSUM`), where it is not one of the system's.
-    pub ca_checksum: Option<String>,
     /// Whether it reaches Rancher through a proxy.
     pub uses_proxy: bool,
     /// The last line about the connection in its log.
@@ -39,7 +37,7 @@ pub struct Agent {
 pub struct Ping {
     /// The certificate that is served; `None` in clear text, and where the connection failed.
     pub certificate: Option<Certificate>,
-    /// Whether `/ping` was answered as Rancher does, or why not.
+    /// Whether `/ping` was answered with `pong`, or why not.
     pub answer: Result<(), String>,
 }
 
@@ -69,12 +67,12 @@ pub(super) fn agent_findings(observation: &Observation, thresholds: &Thresholds)
     let mut findings = Vec::new();
     findings.extend(disconnected(agent));
     if let Some(ping) = &agent.ping {
-        let served =
-            ping.certificate.as_ref().and_then(|served| certificate_finding(agent, served, thresholds));
-        match (&ping.answer, served) {
-            (_, Some(finding)) => findings.push(finding),
-            (Err(error), None) => findings.push(unreachable(agent, error)),
-            (Ok(()), None) => {}
+        let served = ping.certificate.as_ref();
+        findings.extend(served.and_then(|served| certificate_finding(agent, served, thresholds)));
+        // Whatever else is wrong: nothing gets better before the certificate is valid again.
+        let has_ended = served.is_some_and(|served| served.not_after <= thresholds.now);
+        if let Some(error) = ping.answer.as_ref().err().filter(|_| !has_ended) {
+            findings.push(unreachable(agent, error));
         }
     }
     findings
@@ -163,7 +161,8 @@ pub fn left_to_agent(
     });
     let written = files.map(|file| file.modified_at).max()?;
     let there = now + SignedDuration::from_secs(observation.clock_skew_seconds);
-    let age = Duration::try_from(there.duration_since(written)).unwrap_or_default();
+    // A time that has not come yet says nothing, but for the seconds that reading two clocks takes.
+    let age = Duration::try_from(there.duration_since(written) + SignedDuration::from_secs(2)).ok()?;
     (AGENT_CHECK_INTERVAL * PATIENCE_INTERVALS).checked_sub(age).filter(|left| !left.is_zero())
 }
 

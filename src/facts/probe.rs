@@ -265,7 +265,6 @@ fn agent(frames: &[Frame<'_>]) -> Option<Agent> {
     let word = |kind: &str| argument(kind).filter(|word| !word.is_empty()).map(str::to_owned);
     frames.iter().any(|frame| frame.kind.starts_with("agent-")).then(|| Agent {
         server: word("agent-server"),
-        ca_checksum: word("agent-ca-checksum"),
         uses_proxy,
         log: text_of(frames, "agent-log"),
         ping: None,

@@ -1,89 +1,55 @@
 //! Asks Rancher's `/ping` from a node, over the node's connection: what its agent would see.
 
 use reqwest::Url;
+use tokio::time::timeout;
 
 use super::PORT_TIMEOUT;
 use crate::facts::{Agent, Observation, Ping};
-use crate::kube::{self, Scheme, served_certificate};
+use crate::kube::{Answer, Scheme, get, get_with_certificate};
 use crate::pki::Certificate;
-use crate::transport::{Session, TcpChannel, TransportError};
+use crate::transport::{Session, TransportError};
 
 /// Asks Rancher where the node has an agent that goes there directly; what a proxy would answer cannot be told from here.
 pub(super) async fn ask_rancher(session: &Session, observation: &mut Observation) {
     let Some(agent) = observation.agent.as_mut().filter(|agent| !agent.uses_proxy) else { return };
-    agent.ping = ping(session, agent).await;
+    let late = |_| {
+        let error = format!("no answer within {} s", PORT_TIMEOUT.as_secs());
+        Some(Ping { certificate: None, answer: Err(error) })
+    };
+    agent.ping = timeout(PORT_TIMEOUT, ping(session, agent)).await.unwrap_or_else(late);
 }
 
 /// Returns what Rancher answered; `None` where nothing can be told, as where the node's sshd forwards no connections.
 async fn ping(session: &Session, agent: &Agent) -> Option<Ping> {
     let url = Url::parse(agent.server.as_deref()?).ok()?;
-    let door =
-        Door { session, host: url.host_str()?.trim_matches(['[', ']']), port: url.port_or_known_default()? };
-    let is_plain = url.scheme() == "http";
-    let certificate = if is_plain {
-        None
-    } else {
-        match door.certificate().await {
-            Ok(certificate) => Some(certificate),
-            Err(Silence::Forbidden) => return None,
-            Err(Silence::Failed(error)) => return Some(Ping { certificate: None, answer: Err(error) }),
+    let (host, port) = (url.host_str()?.trim_matches(['[', ']']), url.port_or_known_default()?);
+    let stream = match session.open_tcp(host, port).await {
+        Ok(stream) => stream,
+        Err(TransportError::ForwardingProhibited { .. }) => return None,
+        Err(error) => {
+            let error = match error {
+                TransportError::ForwardRefused { .. } => "the node cannot connect to it".to_owned(),
+                error => error.to_string(),
+            };
+            return Some(Ping { certificate: None, answer: Err(error) });
         }
     };
     let path = format!("{}/ping", url.path().trim_end_matches('/'));
-    let scheme = if is_plain { Scheme::Http } else { Scheme::Https { server_name: door.host.to_owned() } };
-    match door.page(scheme, &path).await {
-        Err(Silence::Forbidden) => None,
-        Err(Silence::Failed(error)) => Some(Ping { certificate, answer: Err(error) }),
-        Ok(200) => Some(Ping { certificate, answer: Ok(()) }),
-        Ok(status) => Some(Ping { certificate, answer: Err(format!("it answers with status {status}")) }),
-    }
+    let (served, answer) = if url.scheme() == "http" {
+        (None, Box::pin(get(stream, Scheme::Http, host, &path, PORT_TIMEOUT)).await)
+    } else {
+        Box::pin(get_with_certificate(stream, host, &path, PORT_TIMEOUT)).await
+    };
+    let certificate = served.and_then(|served| Certificate::from_der(&served.der).ok());
+    let answer = answer.map_err(|error| error.to_string()).and_then(|answer| is_pong(&answer));
+    Some(Ping { certificate, answer })
 }
 
-/// Why nothing was answered.
-enum Silence {
-    /// The node's sshd forwards no connections.
-    Forbidden,
-    /// The node cannot reach it, or it does not answer.
-    Failed(String),
-}
-
-impl Silence {
-    fn of(error: &impl std::error::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-/// Rancher's address as a node reaches it.
-struct Door<'a> {
-    session: &'a Session,
-    host: &'a str,
-    port: u16,
-}
-
-impl Door<'_> {
-    async fn open(&self) -> Result<TcpChannel, Silence> {
-        match tokio::time::timeout(PORT_TIMEOUT, self.session.open_tcp(self.host, self.port)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(TransportError::ForwardingProhibited { .. })) => Err(Silence::Forbidden),
-            Ok(Err(TransportError::ForwardRefused { .. })) => {
-                Err(Silence::Failed("the node cannot connect to it".to_owned()))
-            }
-            Ok(Err(error)) => Err(Silence::of(&error)),
-            Err(_) => Err(Silence::Failed(format!("no connection within {} s", PORT_TIMEOUT.as_secs()))),
-        }
-    }
-
-    /// Returns the certificate that is served there.
-    async fn certificate(&self) -> Result<Certificate, Silence> {
-        let served = served_certificate(self.open().await?, self.host, PORT_TIMEOUT).await;
-        Certificate::from_der(&served.map_err(|error| Silence::of(&error))?.der)
-            .map_err(|error| Silence::of(&error))
-    }
-
-    /// Returns the status that a page is answered with.
-    async fn page(&self, scheme: Scheme, path: &str) -> Result<u16, Silence> {
-        let stream = self.open().await?;
-        let answer = Box::pin(kube::get(stream, scheme, self.host, path, PORT_TIMEOUT)).await;
-        answer.map(|answer| answer.status).map_err(|error| Silence::of(&error))
+/// Rancher answers `pong`; a balancer in its place answers something else.
+fn is_pong(answer: &Answer) -> Result<(), String> {
+    match answer.status {
+        200 if answer.body.trim() == "pong" => Ok(()),
+        200 => Err("something else than Rancher answers there".to_owned()),
+        status => Err(format!("it answers with status {status}")),
     }
 }

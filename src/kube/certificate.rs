@@ -35,8 +35,8 @@ where
 {
     let witness = Arc::new(Witness::default());
     let outcome = within(timeout, handshake(stream, server_name, Arc::clone(&witness))).await;
-    match (witness.seen.get(), outcome) {
-        (Some(der), _) => Ok(ServedCertificate { der: der.clone() }),
+    match (witness.seen(), outcome) {
+        (Some(served), _) => Ok(served),
         (None, Err(error)) => Err(error),
         (None, Ok(_)) => Err(KubeError::Tls(rustls::Error::NoCertificatesPresented)),
     }
@@ -50,7 +50,11 @@ where
     handshake(stream, server_name, Arc::default()).await
 }
 
-async fn handshake<S>(stream: S, server_name: &str, witness: Arc<Witness>) -> Result<TlsStream<S>, KubeError>
+pub(super) async fn handshake<S>(
+    stream: S,
+    server_name: &str,
+    witness: Arc<Witness>,
+) -> Result<TlsStream<S>, KubeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -91,6 +95,13 @@ where
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     seen: OnceLock<Vec<u8>>,
+}
+
+impl Witness {
+    /// Returns the certificate that was seen.
+    pub(super) fn seen(&self) -> Option<ServedCertificate> {
+        self.seen.get().map(|der| ServedCertificate { der: der.clone() })
+    }
 }
 
 impl ServerCertVerifier for Witness {

@@ -1,6 +1,7 @@
 //! An answer is the status and the beginning of the body that a GET request came back with.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -14,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::certificate::connect;
+use super::certificate::{ServedCertificate, Witness, connect, handshake};
 use super::{KubeError, within};
 
 /// How much of a body is kept, in bytes; the rest is not read. A health page is some hundred bytes long.
@@ -64,6 +65,26 @@ where
         }
     });
     reply.await.map(Reply::into_answer)
+}
+
+/// Sends one GET request over TLS and returns the answer, and the certificate that the server showed, also where no answer came.
+pub async fn get_with_certificate<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    timeout: Duration,
+) -> (Option<ServedCertificate>, Result<Answer, KubeError>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let witness = Arc::new(Witness::default());
+    let reply = within(timeout, async {
+        let request = headed(Request::get(path), host).body(Empty::<Bytes>::new())?;
+        let stream = handshake(stream, host, Arc::clone(&witness)).await?;
+        exchange(stream, request, Excess::Cut(PAGE_LIMIT)).await
+    });
+    let answer = reply.await.map(Reply::into_answer);
+    (witness.seen(), answer)
 }
 
 /// Gives a request the headers that every one has.

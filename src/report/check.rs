@@ -34,6 +34,8 @@ pub struct Check<'a> {
     pub findings: &'a [Finding],
     /// The time, and from when on a certificate is expiring.
     pub thresholds: Thresholds,
+    /// What all of it amounts to, with what was looked at beside the nodes.
+    pub status: CheckStatus,
     /// How long the looking took.
     pub elapsed: Duration,
 }
@@ -119,7 +121,7 @@ pub fn text(check: &Check<'_>, style: Style) -> String {
         text.push_str(&super::findings::hint(hint, style));
     }
     if style.detail > Detail::Quiet
-        && check_status(check.facts, check.findings, &check.thresholds) == CheckStatus::Fine
+        && check.status == CheckStatus::Fine
         && let Some(line) = first_to_end(check.facts, check.thresholds.now)
     {
         let _ = writeln!(text, "\n{} {line}", style.paint(Tone::Good, "No errors."));
@@ -154,6 +156,8 @@ fn rotation_hint(check: &Check<'_>) -> Option<&'static str> {
             finding.code.as_str(),
             "certificate-expired" | "certificate-expiring" | "certificate-invalid"
         ) && finding.severity < Severity::Info
+            // Those of a saved state name no node: a rotation does not mend a file.
+            && finding.node.is_some()
     };
     check.findings.iter().any(is_due).then_some({
         if check.facts.is_rancher_launched() {

@@ -1,6 +1,6 @@
 //! The part of Go's templates that `docker ... --format` is used with.
 //!
-//! Fields, `range`, `if`, `json`, `index`, `join`, `len`, comparisons and texts; anything else is an error.
+//! Fields, `range`, `if`, `json`, `index`, `join`, `split`, `len`, comparisons and texts; anything else is an error.
 
 use serde_json::Value;
 
@@ -296,6 +296,10 @@ fn call(name: &str, operands: &[Value]) -> Result<Value, String> {
             let separator = rest.first().map(show).unwrap_or_default();
             let items = first.as_array().map(Vec::as_slice).unwrap_or_default();
             Value::from(items.iter().map(show).collect::<Vec<_>>().join(&separator))
+        }
+        "split" => {
+            let separator = rest.first().map(show).unwrap_or_default();
+            Value::from(show(first).split(separator.as_str()).map(Value::from).collect::<Vec<_>>())
         }
         "lower" => Value::from(show(first).to_lowercase()),
         "upper" => Value::from(show(first).to_uppercase()),

@@ -204,7 +204,6 @@ fn harmful_answer(line: &str) -> String {
         format!("service-account-key-file {HARM}\n"),
         format!("agent-log\n{HARM} Failed to connect to proxy {HARM}\n"),
         format!("agent-server https://{HARM}\n"),
-        format!("agent-ca-checksum {HARM}\n"),
         format!("etcd 1\n{HARM} is unhealthy {HARM}\n"),
         "end\n".to_owned(),
     ];

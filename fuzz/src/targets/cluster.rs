@@ -164,10 +164,10 @@ fn look(inventory: &Inventory, facts: &Facts, choice: usize) -> String {
     let thresholds = Thresholds { now: *NOW, expiring_within: SignedDuration::from_hours(24 * 30) };
     let findings = assess(inventory, facts, &thresholds);
     let elapsed = Duration::from_secs(1);
-    let check = Check { inventory, facts, findings: &findings, thresholds, elapsed };
+    let status = check::check_status(facts, &findings, &thresholds);
+    let check = Check { inventory, facts, findings: &findings, thresholds, status, elapsed };
     is_for_terminals(&check::text(&check, Style::PLAIN));
     serde_json::to_string(&check::document(&check)).unwrap();
-    check::check_status(facts, &findings, &thresholds);
 
     let policy = policy(choice);
     let plan = plan::plan(inventory, facts, &policy);

@@ -164,12 +164,11 @@ if [ "$answered" = 0 ]; then
     frame agent-log
     # Never the lines that name its token.
     engine logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor|is not accessible|does not match given --ca-checksum' | tail -n 1
-    # Its environment holds the token, too: named variables alone leave the node, and of a proxy only that there is one.
-    engine inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$agent" 2>/dev/null | while IFS= read -r variable; do
-      case $variable in
-      CATTLE_SERVER=*) frame agent-server "${variable#*=}" ;;
-      CATTLE_CA_CHECKSUM=*) frame agent-ca-checksum "${variable#*=}" ;;
-      HTTPS_PROXY=?* | https_proxy=?*) frame agent-proxy ;;
+    # Its environment holds the token, too: docker itself picks the one variable, and of a proxy it says only that there is one.
+    engine inspect --format '{{range .Config.Env}}{{if eq (index (split . "=") 0) "CATTLE_SERVER"}}{{println .}}{{end}}{{if eq (index (split . "=") 0) "HTTPS_PROXY" "https_proxy"}}{{if index (split . "=") 1}}{{println "proxy"}}{{end}}{{end}}{{end}}' "$agent" 2>/dev/null | while IFS= read -r line; do
+      case $line in
+      CATTLE_SERVER=*) frame agent-server "${line#*=}" ;;
+      proxy) frame agent-proxy ;;
       esac
     done
   fi

@@ -5,7 +5,7 @@ use super::state::{StateCheck, StateEntry};
 use super::{Check, certificate_files, row};
 use crate::facts::{
     CertificateStatus, Container, Content, File, Health, NodeFacts, Observation, Served, bundle_of,
-    certificate_file_name, certificate_status,
+    certificate_file_name, certificate_status, left_to_agent,
 };
 use crate::finding::Finding;
 use crate::inventory::Role;
@@ -69,6 +69,7 @@ struct ContainerEntry<'a> {
     state: &'a str,
     started_at: Option<Timestamp>,
     stale: bool,
+    pending: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,7 +132,9 @@ fn node_entry<'a>(check: &Check<'a>, node: &'a NodeFacts) -> NodeEntry<'a> {
         access: observation.map(|observation| observation.access.as_str()),
         clock_skew_seconds: observation.map(|observation| observation.clock_skew_seconds),
         kubernetes_directory: directory.filter(|directory| !directory.is_empty()),
-        containers: observation.map(container_entries).unwrap_or_default(),
+        containers: observation
+            .map(|observation| container_entries(check, node, observation))
+            .unwrap_or_default(),
         certificates: observation
             .map(|observation| certificate_entries(check, node, observation))
             .unwrap_or_default(),
@@ -149,14 +152,19 @@ fn node_entry<'a>(check: &Check<'a>, node: &'a NodeFacts) -> NodeEntry<'a> {
     }
 }
 
-fn container_entries(observation: &Observation) -> Vec<ContainerEntry<'_>> {
-    observation.containers.iter().map(|container| container_entry(observation, container)).collect()
-}
-
-fn container_entry<'a>(observation: &Observation, container: &'a Container) -> ContainerEntry<'a> {
-    let Container { name, image, state, started_at, .. } = container;
-    let stale = container.is_running() && observation.is_stale(container);
-    ContainerEntry { name, image, state, started_at: *started_at, stale }
+fn container_entries<'a>(
+    check: &Check<'_>,
+    node: &NodeFacts,
+    observation: &'a Observation,
+) -> Vec<ContainerEntry<'a>> {
+    let entry = |container: &'a Container| {
+        let Container { name, image, state, started_at, .. } = container;
+        let is_old = container.is_running() && observation.is_stale(container);
+        // Rancher's agent still has time to restart it.
+        let pending = is_old && left_to_agent(node, observation, name, check.thresholds.now).is_some();
+        ContainerEntry { name, image, state, started_at: *started_at, stale: is_old && !pending, pending }
+    };
+    observation.containers.iter().map(entry).collect()
 }
 
 fn certificate_entries<'a>(

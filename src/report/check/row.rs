@@ -4,7 +4,7 @@ use super::{Check, UNWELL_SHOWN, WELL_SHOWN, certificate_files, counts};
 use crate::facts::Bundle;
 use crate::facts::{
     CertificateStatus, NodeFacts, Observation, Unseen, bundle_of, certificate_status, expected_containers,
-    stale_containers,
+    left_to_agent, stale_containers,
 };
 use crate::finding::Severity;
 use crate::inventory::NodeName;
@@ -265,7 +265,8 @@ fn containers(check: &Check<'_>, node: &NodeFacts, observation: &Observation) ->
         }
     }
     for container in stale_containers(observation) {
-        add("stale".to_owned(), &container.name);
+        let pending = left_to_agent(node, observation, &container.name, check.thresholds.now).is_some();
+        add(if pending { "pending" } else { "stale" }.to_owned(), &container.name);
     }
     for health in observation.health.iter().filter(|health| health.healthy == Some(false)) {
         add("unhealthy".to_owned(), health.service.as_str());

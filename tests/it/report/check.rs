@@ -38,6 +38,7 @@ impl Look {
             facts: &self.facts,
             findings: &self.findings,
             thresholds: self.thresholds,
+            status: self.status(),
             elapsed: Duration::from_millis(1234),
         }
     }

@@ -149,7 +149,9 @@ fn the_api_knows_users_by_their_certificates() {
             assert_eq!(lab.api(Some(&admin), "GET", path, Value::Null).await.0, 200, "{path}");
         }
         assert_eq!(lab.api(Some(&node), "GET", "/healthz", Value::Null).await, (200, json!("ok")));
-        assert_eq!(lab.api(Some(&node), "GET", "/api/v1/nodes", Value::Null).await.0, 403);
+        assert_eq!(lab.api(Some(&node), "GET", "/api/v1/nodes", Value::Null).await.0, 200);
+        let secrets = "/api/v1/namespaces/kube-system/secrets";
+        assert_eq!(lab.api(Some(&node), "GET", secrets, Value::Null).await.0, 403);
         let (_, version) = lab.api(Some(&admin), "GET", "/version", Value::Null).await;
         assert_eq!((&version["gitVersion"], &version["minor"]), (&json!("v1.11.6"), &json!("11")));
         let (_, nodes) = lab.api(Some(&admin), "GET", "/api/v1/nodes", Value::Null).await;
