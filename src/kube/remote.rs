@@ -117,7 +117,12 @@ impl Remote {
         identity: RemoteIdentity,
     ) -> Result<Self, RemoteError> {
         let unusable = |cause: &dyn std::fmt::Display| RemoteError::Unusable(cause.to_string());
-        let base = Url::parse(server).map_err(|error| unusable(&format!("`{server}`: {error}")))?;
+        // Not quoted: a user and a password may be in what cannot be read, too.
+        let base =
+            Url::parse(server).map_err(|error| unusable(&format!("its address is no URL: {error}")))?;
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(unusable(&"its address holds a user or a password, where everybody could read it"));
+        }
         let is_loopback = is_loopback(&base);
         match base.scheme() {
             "https" => {}
@@ -350,7 +355,14 @@ mod tests {
         let token = || RemoteIdentity::Token(Zeroizing::new("secret".to_owned()));
         let remote = Remote::new("http://127.0.0.1:1/k8s/clusters/c-1/", None, token()).unwrap();
         assert_eq!(remote.at("/api/v1/nodes").path(), "/k8s/clusters/c-1/api/v1/nodes");
-        for server in ["http://10.0.0.1:6443", "ftp://x", "10.0.0.1"] {
+        for server in [
+            "http://10.0.0.1:6443",
+            "ftp://x",
+            "10.0.0.1",
+            "https://me:secret@10.0.0.1:6443",
+            "http://:secret@127.0.0.1",
+            "https://me:secret@10.0.0.1:99999",
+        ] {
             let error = Remote::new(server, None, token()).err().unwrap().to_string();
             assert!(!error.contains("secret") && error.contains("cannot be asked"), "{error}");
         }
