@@ -24,8 +24,6 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use arguments::{Arguments, Command, Output};
 use failure::{Failure, USAGE};
 use settings::Settings;
@@ -33,7 +31,7 @@ use terminal::Terminal;
 
 /// Runs the command line of this process and returns its exit status.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap's own statuses are ours: 0 for help and version, 2 for usage.

@@ -71,6 +71,12 @@ pub enum WorkstationError {
         /// What the system says.
         source: io::Error,
     },
+    /// Keys would lie in it, and others than its owner can enter it.
+    #[error("the folder `{}` is there already and open to others than its owner, so no key is put into it", folder.display())]
+    OpenFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Another key is there already.
     #[error("`{}` holds another key already", path.display())]
     OtherKey {
@@ -98,6 +104,9 @@ impl WorkstationError {
             Self::SavedState { cause: SavedStateError::ConfigurationAlone, .. } => {
                 "the certificates of rke v0.1.x are in Secrets: `kubectl -n kube-system get secrets -o yaml` prints them; `certroll import rkestate` reads the configuration"
             }
+            Self::SavedState { cause: SavedStateError::ClusterFile, .. } => {
+                "`--state` wants a state: a `cluster.rkestate`, or what `kubectl -n kube-system get configmap full-cluster-state -o yaml` prints; a cluster.yml is given with `-c`"
+            }
             Self::SavedState { .. } => {
                 "name a `cluster.rkestate`, or what `kubectl -n kube-system get configmap full-cluster-state -o yaml` prints (a Secret since rke 1.4.19, 1.5.10 and 1.6)"
             }
@@ -109,6 +118,9 @@ impl WorkstationError {
                 "restore it from a backup, or move it away: a new one is then made"
             }
             Self::Folder { .. } => "check owner and mode of the folder, or run as a user who may write to it",
+            Self::OpenFolder { .. } => {
+                "name a new folder with --keys, which is then made for you alone, or close this one (`chmod 700`)"
+            }
             Self::OtherKey { .. } => "move it away, or name another folder with --keys",
             Self::Unwritten { .. } => "check the free space of the disk, and owner and mode of the file",
         }

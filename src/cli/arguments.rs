@@ -7,10 +7,12 @@
 
 mod import;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use crate::inventory::MaxUnavailable;
@@ -31,6 +33,29 @@ pub(super) struct Arguments {
     pub(super) common: Common,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Arguments {
+    /// Reads a command line, and notes what was typed there and what the environment says.
+    pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut arguments =
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        if matches.value_source("config") == Some(ValueSource::CommandLine) {
+            arguments.common.config_source = ConfigSource::Typed;
+        }
+        Ok(arguments)
+    }
+}
+
+/// Who names the cluster.yml.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum ConfigSource {
+    /// Whoever typed the command.
+    Typed,
+    /// RKE_CONFIG, or nobody.
+    #[default]
+    Elsewhere,
 }
 
 const AFTER_HELP: &str = "\
@@ -74,6 +99,8 @@ pub(super) struct Common {
     /// The cluster.yml; `-` for stdin [default: cluster.yml]
     #[arg(short, long, global = true, value_name = "FILE", env = "RKE_CONFIG", hide_env_values = true)]
     pub(super) config: Option<PathBuf>,
+    #[arg(skip)]
+    pub(super) config_source: ConfigSource,
     /// Only these nodes: names, addresses, globs, role=worker; a comma adds, `!` takes out
     #[arg(short, long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
     pub(super) nodes: Option<String>,
@@ -136,11 +163,11 @@ pub(super) struct CheckArguments {
     /// ready
     #[arg(long)]
     pub(super) read_keys: bool,
-    /// Check this state of rke: a cluster.rkestate, a saved full-cluster-state, or `-`; connects only where -c or RKE_CONFIG is given too
+    /// Check this state of rke: a cluster.rkestate, a saved full-cluster-state, or `-`; connects only where -c is given too
     ///
     /// Reads a cluster.rkestate, or what `kubectl -n kube-system get configmap full-cluster-state -o yaml` (or `-o json`) prints, a Secret
-    /// of that name, or the Secrets of rke v0.1.x. Ends, chains and keys are reported without any network. With a cluster.yml the nodes are
-    /// looked at as well, and what differs between state, disk and what is served is reported.
+    /// of that name, or the Secrets of rke v0.1.x. Ends, chains and keys are reported without any network. With the cluster.yml of -c the nodes are
+    /// looked at as well, and what differs between state, disk and what is served is reported; RKE_CONFIG alone connects nowhere.
     #[arg(long, value_name = "FILE")]
     pub(super) state: Option<PathBuf>,
     // Last, for its heading would hold for what follows.

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use jiff::SignedDuration;
 
-use super::arguments::CheckArguments;
+use super::arguments::{CheckArguments, ConfigSource};
 use super::failure::{Failure, USAGE};
 use super::rancher;
 use super::settings::Settings;
@@ -30,8 +30,20 @@ pub(super) async fn run(
         now,
         expiring_within: SignedDuration::from_hours(24 * i64::from(arguments.warn_days)),
     };
+    let is_typed = settings.common.config_source == ConfigSource::Typed;
+    let standard_input = Some(Path::new("-"));
+    if is_typed
+        && settings.common.config.as_deref() == standard_input
+        && arguments.state.as_deref() == standard_input
+    {
+        return Err(Failure::usage(
+            "`--state -` and `-c -` both read standard input, which holds one of them",
+        )
+        .hint("keep the other one in a file".to_owned()));
+    }
     let state = arguments.state.as_deref().map(ReadState::read).transpose()?;
-    if let Some(state) = state.as_ref().filter(|_| settings.common.config.is_none()) {
+    // A variable that is always set would have every state looked at on the nodes.
+    if let Some(state) = state.as_ref().filter(|_| !is_typed) {
         return Ok(state.show(thresholds(settings.clock.now()), terminal));
     }
     let loaded = settings.load()?;

@@ -58,6 +58,8 @@ struct Imported {
     notes: Vec<String>,
     /// Private keys to be kept, by the file that the draft names for each.
     keys: Vec<(PathBuf, Zeroizing<String>)>,
+    /// The machines whose keys there are, and could not be had.
+    unfetched: Vec<String>,
 }
 
 impl ImportOutput {
@@ -84,10 +86,17 @@ fn finish(
     output: &ImportOutput,
     mut imported: Imported,
 ) -> Result<u8, Failure> {
-    let mut missing = Vec::new();
-    complete(&mut imported.draft, &settings.common, &mut missing);
+    leave_out(&mut imported);
+    let missing = complete(&mut imported, &settings.common);
     for note in &imported.notes {
         terminal.mention(&format!("note: {}", shown(note)));
+    }
+    if imported.draft.nodes.is_empty() {
+        return Err(Failure::message(
+            REFUSED,
+            "no machine is known that has an address and a role; nothing was written",
+        )
+        .hint("import again once one is set up".to_owned()));
     }
     if imported.draft.nodes.iter().any(|node| node.user.is_none()) {
         return Err(incomplete(&missing));
@@ -122,7 +131,39 @@ fn finish(
         None => terminal.print(&yaml),
     }
     terminal.mention(&summary(&inventory, output.save.as_deref()));
-    Ok(0)
+    if imported.unfetched.is_empty() { Ok(0) } else { Err(unfetched(&imported.unfetched)) }
+}
+
+/// Returns the failure of an import that is written, and lacks keys.
+fn unfetched(machines: &[String]) -> Failure {
+    let machines = machines.join(", ");
+    let machines = shown(&machines);
+    let message =
+        format!("no key could be had from Rancher of {machines}; the cluster.yml was written without");
+    Failure::message(FAILED, message).hint(
+        "import again when Rancher gives them (--force replaces the file), or name keys in the file (`ssh_key_path`)"
+            .to_owned(),
+    )
+}
+
+/// Returns what a machine lacks to be looked at at all.
+fn lack(machine: &DraftMachine) -> Option<&'static str> {
+    match (&machine.address, machine.role.is_empty()) {
+        (None, _) => Some("no address"),
+        (Some(_), true) => Some("no role"),
+        (Some(_), false) => None,
+    }
+}
+
+/// Leaves out machines that lack too much: the others can be looked at all the same.
+fn leave_out(imported: &mut Imported) {
+    let Imported { draft, notes, .. } = imported;
+    draft.nodes.retain(|machine| {
+        let Some(lack) = lack(machine) else { return true };
+        let name = if machine.name().is_empty() { "a machine without a name" } else { machine.name() };
+        notes.push(format!("{name} has {lack}: left out"));
+        false
+    });
 }
 
 fn save(
@@ -143,7 +184,8 @@ fn save(
 
 fn unwritten(error: WorkstationError) -> Failure {
     let hint = error.hint().to_owned();
-    Failure::new(FAILED, error).hint(hint)
+    let status = if matches!(error, WorkstationError::OpenFolder { .. }) { REFUSED } else { FAILED };
+    Failure::new(status, error).hint(hint)
 }
 
 /// Returns what was imported in one sentence, and what to do next.
@@ -167,44 +209,65 @@ fn summary(inventory: &Inventory, saved: Option<&Path>) -> String {
 struct Missing {
     machine: String,
     options: Vec<&'static str>,
+    /// The key that is tried there all the same.
+    tried: String,
 }
 
 impl Missing {
     fn sentence(&self) -> String {
-        let Self { machine, options } = self;
+        let Self { machine, options, tried } = self;
         let consequence = if options.contains(&"--ssh-user") {
-            "nobody knows who logs in there"
+            "nobody knows who logs in there".to_owned()
         } else {
-            "RKE's default ~/.ssh/id_rsa is tried there"
+            format!("{tried} is tried there")
         };
         format!("{machine}: {} missing; {consequence}", options.join(" and "))
     }
 }
 
-/// Fills in from the command line what the source does not know, and says what is still missing.
-fn complete(draft: &mut Draft, common: &Common, missing: &mut Vec<Missing>) {
+/// Fills in from the command line what the source does not know, notes what was given in vain, and returns what is still missing.
+fn complete(imported: &mut Imported, common: &Common) -> Vec<Missing> {
+    let Imported { draft, notes, .. } = imported;
     let key = common.ssh_key.as_ref().map(|path| path.display().to_string());
     draft.ssh_agent_auth |= common.ssh_agent;
-    let has_way = draft.ssh_agent_auth || draft.ssh_key_path.is_some();
-    let bastion = draft.bastion_host.as_mut();
-    for machine in draft.nodes.iter_mut().chain(bastion) {
-        if machine.user.is_none() {
-            machine.user.clone_from(&common.ssh_user);
-        }
-        if machine.ssh_key_path.is_none() && !has_way {
-            machine.ssh_key_path.clone_from(&key);
-        }
+    let has_agent = draft.ssh_agent_auth;
+    let of_cluster = draft.ssh_key_path.clone();
+    let tried = match &of_cluster {
+        Some(path) => format!("the cluster's `{path}`"),
+        None => "RKE's default ~/.ssh/id_rsa".to_owned(),
+    };
+    let (mut takes_user, mut takes_key) = (false, false);
+    let mut missing = Vec::new();
+    for machine in draft.nodes.iter_mut().chain(draft.bastion_host.as_mut()) {
         let mut options = Vec::new();
         if machine.user.is_none() {
-            options.push("--ssh-user");
+            takes_user = true;
+            machine.user.clone_from(&common.ssh_user);
+            options.extend(machine.user.is_none().then_some("--ssh-user"));
         }
+        // Whoever had a key of its own is not known to take the cluster's.
+        let has_way = has_agent || (of_cluster.is_some() && !machine.had_inline_key);
         if machine.ssh_key_path.is_none() && !has_way {
-            options.push("--ssh-key");
+            takes_key = true;
+            machine.ssh_key_path.clone_from(&key);
+            options.extend(machine.ssh_key_path.is_none().then_some("--ssh-key"));
         }
         if !options.is_empty() {
-            missing.push(Missing { machine: named(machine), options });
+            missing.push(Missing { machine: named(machine), options, tried: tried.clone() });
         }
     }
+    if common.ssh_user.is_some() && !takes_user {
+        notes.push(
+            "--ssh-user was not used: every machine has a user already (`user` in the file)".to_owned(),
+        );
+    }
+    if key.is_some() && !takes_key {
+        notes.push(
+            "--ssh-key was not used: every machine has a key or the agent already (`ssh_key_path` and `ssh_agent_auth` in the file)"
+                .to_owned(),
+        );
+    }
+    missing
 }
 
 /// Returns a machine as people know it.
@@ -217,7 +280,7 @@ fn named(machine: &DraftMachine) -> String {
 
 /// Returns the failure of an import that cannot say who logs in.
 fn incomplete(missing: &[Missing]) -> Failure {
-    let lines = missing.iter().fold(String::new(), |mut text, Missing { machine, options }| {
+    let lines = missing.iter().fold(String::new(), |mut text, Missing { machine, options, .. }| {
         let _ = write!(text, "\n  {}: {}", shown(machine), options.join(", "));
         text
     });

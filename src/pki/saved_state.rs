@@ -39,6 +39,9 @@ pub enum SavedStateError {
     /// It is what rke v0.1.x notes of a cluster: its configuration.
     #[error("it is the configuration that rke v0.1.x keeps of a cluster; it holds no certificates")]
     ConfigurationAlone,
+    /// It is a cluster.yml, or the configuration that rke v0.1.x keeps, taken out of its object: they are written alike.
+    #[error("it is a cluster.yml, which holds no certificates")]
+    ClusterFile,
 }
 
 /// A certificate of a saved state.
@@ -152,7 +155,7 @@ impl std::fmt::Debug for SavedState {
 
 /// Returns the configuration that rke v0.1.x keeps of a cluster (`cluster-state`), in its YAML; it may hold secrets.
 ///
-/// `None` where the text is none, after [`SavedStateError::ConfigurationAlone`] said that it is one.
+/// `None` where the text is none, after [`SavedStateError::ConfigurationAlone`] or [`SavedStateError::ClusterFile`] said that it is one.
 pub fn legacy_configuration(text: &[u8]) -> Option<Zeroizing<String>> {
     let text = std::str::from_utf8(text).ok()?;
     let Ok(Some(object)) = Object::parse(text.as_bytes()) else {
@@ -197,7 +200,7 @@ impl Object {
         match object.kind {
             Some(_) => Ok(Some(object)),
             None if text.trim_start().starts_with('{') => Ok(None),
-            None if text.lines().any(|line| line == "nodes:") => Err(SavedStateError::ConfigurationAlone),
+            None if text.lines().any(|line| line.starts_with("nodes:")) => Err(SavedStateError::ClusterFile),
             None => Err(SavedStateError::Neither { line: 1, column: 1 }),
         }
     }
@@ -328,9 +331,12 @@ mod tests {
             refusal("kind: Secret\ndata: {full-cluster-state: '{secret}'}\n"),
             "its `full-cluster-state` is not base64, as it is in a Secret"
         );
-        for text in ["nodes:\n- address: 10.0.0.1\n", "kind: ConfigMap\ndata: {cluster-state: 'nodes: []'}\n"]
-        {
-            assert_eq!(parse(text).unwrap_err(), SavedStateError::ConfigurationAlone, "{text}");
+        for (text, error) in [
+            ("nodes:\n- address: 10.0.0.1\n", SavedStateError::ClusterFile),
+            ("nodes: [{address: 10.0.0.1}]\n", SavedStateError::ClusterFile),
+            ("kind: ConfigMap\ndata: {cluster-state: 'nodes: []'}\n", SavedStateError::ConfigurationAlone),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), error, "{text}");
         }
         for text in ["secret", "a: [secret", ""] {
             let said = refusal(text);

@@ -13,11 +13,10 @@ use super::WorkstationError;
 
 /// Keeps a key in a file of its own (0600), in a folder that only its owner can enter (0700) and that is made where it is missing.
 ///
-/// One that is there already stays; another one there is an error.
+/// One that is there already stays; another one there is an error, and so is a folder that is there and open to others.
 pub fn write_key(path: &Path, key: &str) -> Result<(), WorkstationError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    private_folder(folder)
-        .map_err(|source| WorkstationError::Folder { folder: folder.to_owned(), source })?;
+    private_folder(folder)?;
     let unwritten = |source| WorkstationError::Unwritten { path: path.to_owned(), source };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritten),
@@ -33,17 +32,24 @@ pub fn write_key(path: &Path, key: &str) -> Result<(), WorkstationError> {
     }
 }
 
-/// Makes a folder, or closes one that is there to all but its owner.
-fn private_folder(folder: &Path) -> io::Result<()> {
+/// Makes a folder, or makes sure that one that is there is closed to all but its owner.
+///
+/// It is not closed here: others may have their work in it.
+fn private_folder(folder: &Path) -> Result<(), WorkstationError> {
+    let unusable = |source| WorkstationError::Folder { folder: folder.to_owned(), source };
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if !fs::symlink_metadata(folder)?.is_dir() {
-                return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"));
+            let metadata = fs::symlink_metadata(folder).map_err(unusable)?;
+            if !metadata.is_dir() {
+                return Err(unusable(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder")));
             }
-            fs::set_permissions(folder, Permissions::from_mode(0o700))
+            if metadata.permissions().mode() & 0o077 != 0 {
+                return Err(WorkstationError::OpenFolder { folder: folder.to_owned() });
+            }
+            Ok(())
         }
-        Err(error) => Err(error),
+        Err(error) => Err(unusable(error)),
     }
 }
 
@@ -61,7 +67,6 @@ mod tests {
         let path = home.path().join("prod-keys/w-1");
         write_key(&path, "a key").unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         write_key(&path, "a key").unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
@@ -73,5 +78,19 @@ mod tests {
             write_key(&home.path().join("file/w-1"), "a"),
             Err(WorkstationError::Folder { .. })
         ));
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_left_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        for open in [0o755, 0o750, 0o701] {
+            fs::set_permissions(home.path(), Permissions::from_mode(open)).unwrap();
+            let error = write_key(&home.path().join("w-1"), "a key").unwrap_err();
+            assert!(matches!(error, WorkstationError::OpenFolder { .. }), "{open:o}: {error}");
+            assert_eq!(mode(home.path()), open);
+            assert!(!home.path().join("w-1").exists());
+        }
+        fs::set_permissions(home.path(), Permissions::from_mode(0o700)).unwrap();
+        write_key(&home.path().join("w-1"), "a key").unwrap();
     }
 }

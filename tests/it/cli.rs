@@ -113,12 +113,37 @@ fn import_of_a_golden_state() {
     let object = format!("kind: ConfigMap\ndata:\n  cluster-state: |\n{indented}");
     let shown = home.feeds(&object, "import rkestate -");
     assert!(shown.contains("exit status 0") && shown.contains("5 nodes"), "{shown}");
+    let shown = home.types("import rkestate cluster.rkestate --ssh-user other --ssh-key other");
+    for unused in ["note: --ssh-user was not used", "note: --ssh-key was not used"] {
+        assert!(shown.contains("exit status 0") && shown.contains(unused), "{shown}");
+    }
+}
+
+#[test]
+fn import_of_a_state_with_a_key_in_it_and_a_machine_without_an_address() {
+    let home = Home::new();
+    home.write(
+        "own.rkestate",
+        r#"{"currentState":{"rkeConfig":{"sshKeyPath":"~/.ssh/all","nodes":[
+            {"address":"10.0.0.1","user":"u","role":["etcd","controlplane"]},
+            {"address":"10.0.0.2","user":"u","role":["worker"],"sshKey":"SECRET"},
+            {"hostnameOverride":"w-2","user":"u","role":["worker"]},
+            {"address":"10.0.0.4","user":"u","role":[]}]}}}"#,
+    );
+    home.write("none.rkestate", r#"{"currentState":{"rkeConfig":{"nodes":[{"hostnameOverride":"w-2"}]}}}"#);
+    let lines = [
+        "import rkestate own.rkestate",
+        "import rkestate own.rkestate --ssh-key ~/.ssh/own",
+        "import rkestate none.rkestate",
+    ];
+    insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
 }
 
 #[test]
 fn imports_that_cannot_be() {
     let home = Home::new();
     home.write("empty.rkestate", "{}");
+    home.write("cluster.yml", MINIMAL);
     home.write("nobody.rkestate", r#"{"currentState":{"rkeConfig":{"nodes":[{"address":"10.0.0.1","role":["etcd","controlplane"]},{"address":"10.0.0.2","user":"u","role":["worker"]}]}}}"#);
     let lines = [
         "import rkestate missing.rkestate",
@@ -129,6 +154,8 @@ fn imports_that_cannot_be() {
         "import rancher",
         "check --state missing.rkestate",
         "check --state empty.rkestate",
+        "check --state cluster.yml",
+        "check --state - -c -",
     ];
     insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
     assert!(!home.path("new.yml").exists());

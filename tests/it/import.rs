@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 const TOKEN: &str = "token-abcde:secret";
 const KEY: &str = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n";
 
-/// Answers by path with query; whoever lacks the token is refused.
+/// Answers by path with query; whoever lacks the token is refused. As often as `busy PATH` has bytes it cannot answer first.
 struct Server {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -66,14 +66,19 @@ fn answer(
             break;
         }
     }
+    let mut asked = log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let times = asked.iter().filter(|before| **before == path).count();
+    let is_busy = answers.get(&format!("busy {path}")).is_some_and(|often| times < often.len());
     let public = path == "/ping" || path.starts_with("/v3/settings/");
     let (status, body) = match answers.get(&path) {
         _ if !is_known && !public => ("401 Unauthorized", b"{\"message\":\"must authenticate\"}".to_vec()),
+        _ if is_busy => ("503 Service Unavailable\r\nRetry-After: 0", b"{\"message\":\"busy\"}".to_vec()),
         Some(body) => ("200 OK", body.clone()),
         None if path == "/ping" => ("200 OK", b"pong".to_vec()),
         None => ("404 Not Found", b"{\"kind\":\"Status\",\"message\":\"not found\"}".to_vec()),
     };
-    log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(path);
+    asked.push(path);
+    drop(asked);
     let length = body.len();
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
     stream.write_all(&body)
@@ -132,6 +137,7 @@ fn rancher(_: SocketAddr) -> BTreeMap<String, Vec<u8>> {
         ("/v3/nodes?clusterId=c-xx8vz", nodes.to_string().into_bytes()),
         ("/v3/nodes?clusterId=c-xx8vz&marker=m-ed23", last.to_string().into_bytes()),
         ("/v3/nodes/c-xx8vz:m-made/nodeconfig", archive()),
+        ("busy /v3/nodes/c-xx8vz:m-made/nodeconfig", vec![0; 2]),
     ]
     .into_iter()
     .map(|(path, body)| (path.to_owned(), body))
@@ -154,6 +160,22 @@ fn a_cluster_of_rancher_is_imported_with_the_keys_of_its_machines() {
         import(&["--rancher-cluster", "judge", "--save", "judge.yml"]),
     ];
     assert!(!home.path().join("judge.yml").exists() && !home.path().join("judge-keys").exists());
+    let access = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let open = home.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    let refused = import(&[
+        "--rancher-cluster",
+        "judge",
+        "--save",
+        "judge.yml",
+        "--ssh-user",
+        "rancher",
+        "--keys",
+        "open",
+    ]);
+    assert!(refused.starts_with("exit status 4") && refused.contains("with --keys"), "{refused}");
+    assert!(access(&open) == 0o755 && !home.path().join("judge.yml").exists(), "{refused}");
     let done = import(&[
         "--rancher-cluster",
         "judge",
@@ -175,13 +197,71 @@ fn a_cluster_of_rancher_is_imported_with_the_keys_of_its_machines() {
     let key = home.path().join("judge-keys/w-1");
     assert_eq!(made.ssh.key_path.as_deref(), key.to_str());
     assert_eq!(fs::read_to_string(&key).unwrap(), KEY);
-    let access = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((access(&key), access(key.parent().unwrap())), (0o600, 0o700));
     let custom = inventory.node(&NodeName::new("n1")).unwrap();
     assert_eq!((custom.user.as_str(), custom.ssh.key_path.as_deref()), ("rancher", Some("~/.ssh/lab")));
     let shown = certroll(home.path(), &["nodes", "-c", "judge.yml"], &[]);
     assert!(shown.starts_with("exit status 0"), "{shown}");
     assert!(server.asked().iter().any(|path| path.ends_with("/nodeconfig")));
+}
+
+/// Returns what a Rancher answers that is busy with a cluster which it has just made: w-2 is not there yet, w-3 has no key yet.
+fn rancher_at_work(address: SocketAddr) -> BTreeMap<String, Vec<u8>> {
+    let mut answers = rancher(address);
+    let mut change = |path: &str, change: &dyn Fn(&mut Value)| {
+        let body = answers.get_mut(path).unwrap();
+        let mut value = serde_json::from_slice(body).unwrap();
+        change(&mut value);
+        *body = value.to_string().into_bytes();
+    };
+    change("/v3/clusters/c-xx8vz", &|cluster| {
+        cluster["name"] = json!("prod:eu");
+        // A configuration that lists the nodes, too, as the applied one does.
+        let applied = cluster["appliedSpec"]["rancherKubernetesEngineConfig"]["nodes"].clone();
+        assert_eq!(applied.as_array().map(Vec::len), Some(4));
+        cluster["rancherKubernetesEngineConfig"]["nodes"] = applied;
+    });
+    change("/v3/nodes?clusterId=c-xx8vz&marker=m-ed23", &|page| {
+        let made = |name: &str, address: &str, state: &str| {
+            json!({"id": format!("c-xx8vz:{name}"), "requestedHostname": name, "nodeTemplateId": "nt-1", "sshUser": "ubuntu",
+                "ipAddress": address, "worker": true, "state": state, "links": {}})
+        };
+        let nodes = page["data"].as_array_mut().unwrap();
+        nodes.push(made("w-2", "", "provisioning"));
+        nodes.push(made("w-3", "10.77.0.23", "registering"));
+    });
+    answers.insert("busy /v3/nodes/c-xx8vz:m-made/nodeconfig".to_owned(), vec![0; 100]);
+    answers
+}
+
+#[test]
+fn what_rancher_cannot_give_yet_is_left_out_and_named() {
+    let server = Server::start(rancher_at_work);
+    let url = format!("http://{}", server.address);
+    let home = tempfile::tempdir().unwrap();
+    let variables = [("RANCHER_URL", url.as_str()), ("RANCHER_TOKEN", TOKEN)];
+    let words = "import rancher --rancher-cluster c-xx8vz --save prod.yml --ssh-user rancher --ssh-key lab";
+    let shown = certroll(home.path(), &words.split(' ').collect::<Vec<_>>(), &variables);
+    insta::assert_snapshot!(shown);
+    let imported = inventory(&home.path().join("prod.yml"));
+    let names: Vec<&str> = imported.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n4", "n5", "w-1", "w-3"]);
+}
+
+#[test]
+fn a_state_alone_connects_nowhere_whatever_the_environment_names() {
+    let home = tempfile::tempdir().unwrap();
+    let golden = include_str!("../cases/golden/rke-v0.2.8/cluster.rkestate");
+    fs::write(home.path().join("cluster.rkestate"), golden).unwrap();
+    let check = |words: &[&str]| {
+        let words: Vec<&str> =
+            ["check", "--state", "cluster.rkestate"].into_iter().chain(words.iter().copied()).collect();
+        certroll(home.path(), &words, &[("RKE_CONFIG", "missing.yml")])
+    };
+    let alone = check(&[]);
+    assert!(alone.contains("kube-apiserver") && !alone.contains("missing.yml"), "{alone}");
+    let typed = check(&["-c", "missing.yml"]);
+    assert!(typed.starts_with("exit status 2") && typed.contains("`missing.yml` does not exist"), "{typed}");
 }
 
 /// Returns what the API server of the golden cluster answers, behind Rancher.

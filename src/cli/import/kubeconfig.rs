@@ -44,7 +44,7 @@ pub(super) async fn read(arguments: &ImportKubeconfig) -> Result<Imported, Failu
         draft.kubernetes_version = of_control_plane.and_then(|node| node.kubelet_version.clone());
     }
     let origin = format!("the API server {}", access.server);
-    Ok(Imported { draft, origin, notes, keys: Vec::new() })
+    Ok(Imported { draft, origin, notes, keys: Vec::new(), unfetched: Vec::new() })
 }
 
 fn access(path: &Path, context: Option<&str>) -> Result<Access, Failure> {
@@ -139,10 +139,7 @@ fn join(draft: &mut Draft, found: &[RemoteNode], notes: &mut Vec<String>) {
             notes.push(format!("{} is not in rke's state, so its user and key are not known", node.name));
         }
         let mut machine = place.map(|place| known.remove(place)).unwrap_or_default();
-        let named = machine.hostname_override.get_or_insert_with(|| node.name.clone());
-        if *named != node.name {
-            named.clone_from(&node.name);
-        }
+        machine.hostname_override = Some(node.name.clone());
         if machine.address.is_none() {
             machine.address.clone_from(&node.address);
             machine.internal_address.clone_from(&node.internal_address);

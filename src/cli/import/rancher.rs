@@ -1,18 +1,28 @@
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use zeroize::Zeroizing;
 
-use super::Imported;
+use super::{Imported, lack};
 use crate::cli::arguments::ImportRancher;
 use crate::cli::failure::{Failure, REFUSED, USAGE};
 use crate::cli::rancher::{client, failure};
 use crate::cli::terminal::Terminal;
 use crate::inventory::{Draft, DraftMachine};
-use crate::rancher::{Client, Cluster, LaunchedMachine};
+use crate::rancher::{Client, Cluster, LaunchedMachine, RancherError};
 
 /// How many archives are asked for at a time.
 const PARALLEL: usize = 8;
+
+/// How often an archive is asked for that Rancher cannot give at the moment.
+const TRIES: usize = 4;
+
+/// How long the first pause between two tries is; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a pause may be that Rancher asks for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Asks Rancher for a cluster that it launched.
 pub(super) async fn read(arguments: &ImportRancher, terminal: &Terminal) -> Result<Imported, Failure> {
@@ -31,37 +41,87 @@ pub(super) async fn read(arguments: &ImportRancher, terminal: &Terminal) -> Resu
         Some(text) => Draft::from_json(text).map_err(|error| Failure::new(USAGE, error))?,
         None => Draft::default(),
     };
-    let mut notes = super::rkestate::notes(&draft);
+    // Nodes in it are among Rancher's machines, which know more.
+    draft.nodes.clear();
     draft.cluster_name = Some(cluster.name.clone());
     // Paths of Rancher's own machine mean nothing here.
     draft.ssh_key_path = None;
     draft.ssh_cert_path = None;
     draft.ssh_agent_auth = false;
-    let folder = keys_folder(arguments, &cluster.name)?;
-    let mut keys = Vec::new();
-    let client = &client;
-    let mut looks = futures::stream::iter(&launched.machines)
-        .map(|machine| async move { (machine, client.machine_key(machine).await) })
+    let mut imported = Imported {
+        notes: super::rkestate::notes(&draft),
+        draft,
+        origin: format!("cluster {} ({}) of {}", cluster.name, cluster.id, client.address()),
+        keys: Vec::new(),
+        unfetched: Vec::new(),
+    };
+    // Asked for when the first key is there: without one no folder is needed, whatever the cluster is called.
+    let folder = || keys_folder(arguments, &cluster.name);
+    add(&client, &launched.machines, folder, &mut imported).await?;
+    imported.draft.nodes.sort_by(|left, right| left.name().cmp(right.name()));
+    Ok(imported)
+}
+
+/// Adds the machines that are set up, each with its key where Rancher gives it.
+async fn add(
+    client: &Client,
+    machines: &[LaunchedMachine],
+    folder: impl Fn() -> Result<PathBuf, Failure>,
+    imported: &mut Imported,
+) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for machine in machines {
+        let node = node(machine);
+        match lack(&node) {
+            Some(lack) => {
+                imported.notes.push(format!("{} has {lack} yet ({}): left out", machine.name, machine.state));
+            }
+            None => found.push((machine, node)),
+        }
+    }
+    let offers_some = machines.iter().any(|machine| machine.is_made_by_rancher && machine.offers_key());
+    let mut looks = futures::stream::iter(found)
+        .map(|(machine, node)| async move { (machine, node, key_of(client, machine).await) })
         .buffered(PARALLEL);
-    while let Some((machine, key)) = looks.next().await {
-        let mut node = node(machine);
+    while let Some((machine, mut node, key)) = looks.next().await {
+        let name = &machine.name;
         match key {
-            Ok(Some(key)) => keys.push(kept(&mut node, &folder, key)?),
-            Ok(None) if machine.is_made_by_rancher => notes.push(format!(
-                "Rancher made {} and gives its key to owners of the cluster alone; this token's user is none",
-                machine.name
+            Ok(Some(key)) => imported.keys.push(kept(&mut node, &folder()?, key)?),
+            Ok(None) if !machine.is_made_by_rancher => {}
+            Ok(None) if offers_some => imported.notes.push(format!("Rancher offers no key of {name} (yet)")),
+            Ok(None) => imported.notes.push(format!(
+                "Rancher made {name} and gives its key to owners of the cluster alone; this token's user is none"
             )),
-            Ok(None) => {}
             Err(error) => {
-                notes.push(format!("the key of {} cannot be had from Rancher: {error}", machine.name));
+                imported.notes.push(format!("the key of {name} cannot be had from Rancher: {error}"));
+                imported.unfetched.push(name.clone());
             }
         }
-        draft.nodes.push(node);
+        imported.draft.nodes.push(node);
     }
-    drop(looks);
-    draft.nodes.sort_by(|left, right| left.name().cmp(right.name()));
-    let origin = format!("cluster {} ({}) of {}", cluster.name, cluster.id, client.address());
-    Ok(Imported { draft, origin, notes, keys })
+    Ok(())
+}
+
+/// Asks for the key of a machine; a Rancher that is busy or restarts is asked again.
+async fn key_of(
+    client: &Client,
+    machine: &LaunchedMachine,
+) -> Result<Option<Zeroizing<String>>, RancherError> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match client.machine_key(machine).await {
+            Err(error) if error.is_transient() => {
+                let asked = match error {
+                    RancherError::Unavailable { retry_after, .. } => retry_after,
+                    _ => None,
+                };
+                tokio::time::sleep(asked.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+                pause *= 2;
+            }
+            answer => return answer,
+        }
+    }
+    client.machine_key(machine).await
 }
 
 /// Returns the cluster of a name or an id; without one, the names that there are.
@@ -94,7 +154,10 @@ fn keys_folder(arguments: &ImportRancher, cluster: &str) -> Result<PathBuf, Fail
         folder.clone()
     } else {
         let beside = arguments.output.save.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        beside.join(format!("{}-keys", file_name(cluster)?))
+        if !is_file_name(cluster) {
+            return Err(unfit(cluster).hint("name a folder for the keys with --keys DIR".to_owned()));
+        }
+        beside.join(format!("{cluster}-keys"))
     };
     std::path::absolute(&folder)
         .map_err(|error| Failure::usage(format!("`{}` cannot be used: {error}", folder.display())))
@@ -106,7 +169,11 @@ fn kept(
     folder: &Path,
     key: Zeroizing<String>,
 ) -> Result<(PathBuf, Zeroizing<String>), Failure> {
-    let path = folder.join(file_name(node.name())?);
+    if !is_file_name(node.name()) {
+        return Err(unfit(node.name())
+            .hint("its key is kept under the node's name, and Kubernetes takes no such name: look at the node in Rancher".to_owned()));
+    }
+    let path = folder.join(node.name());
     let text = path
         .to_str()
         .ok_or_else(|| Failure::usage(format!("`{}` is not UTF-8, as a cluster.yml is", path.display())))?;
@@ -114,13 +181,27 @@ fn kept(
     Ok((path, key))
 }
 
-/// Returns a name that Rancher gave as that of a file: it must not lead elsewhere.
-fn file_name(name: &str) -> Result<&str, Failure> {
+/// Returns whether a name that Rancher gave can be that of a file: it must not lead elsewhere.
+fn is_file_name(name: &str) -> bool {
     let fits = |letter: char| letter.is_alphanumeric() || "-_. ".contains(letter);
-    if !name.is_empty() && !name.starts_with('.') && name.chars().all(fits) {
-        Ok(name)
-    } else {
-        Err(Failure::message(REFUSED, format!("`{name}` cannot be the name of a file"))
-            .hint("name a folder for the keys with --keys DIR".to_owned()))
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(fits)
+}
+
+fn unfit(name: &str) -> Failure {
+    Failure::message(REFUSED, format!("`{name}` cannot be the name of a file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_node_that_leads_elsewhere_is_refused_with_a_hint_of_its_own() {
+        for name in ["../w-1", ".ssh", "a/b", ""] {
+            let mut node =
+                DraftMachine { hostname_override: Some(name.to_owned()), ..DraftMachine::default() };
+            let error = kept(&mut node, Path::new("/keys"), Zeroizing::new(String::new())).unwrap_err();
+            assert!(error.status == REFUSED && !error.text().contains("--keys"), "{}", error.text());
+        }
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::{Imported, USAGE};
 use crate::cli::failure::Failure;
 use crate::inventory::Draft;
-use crate::pki::SavedState;
+use crate::pki::{SavedState, SavedStateError};
 use crate::workstation::{WorkstationError, read_secret};
 
 /// Reads a state of rke, or the configuration that rke v0.1.x keeps.
@@ -20,14 +20,20 @@ pub(super) fn read(path: &Path) -> Result<Imported, Failure> {
         )
     })?;
     let notes = notes(&draft);
-    Ok(Imported { draft, origin: format!("rke's state in {file}"), notes, keys: Vec::new() })
+    Ok(Imported {
+        draft,
+        origin: format!("rke's state in {file}"),
+        notes,
+        keys: Vec::new(),
+        unfetched: Vec::new(),
+    })
 }
 
 /// Reads the configuration out of a state in any form.
 fn configuration(text: &[u8]) -> Result<Draft, String> {
     let state = match SavedState::parse(text) {
         Ok(state) => state,
-        Err(crate::pki::SavedStateError::ConfigurationAlone) => {
+        Err(SavedStateError::ConfigurationAlone | SavedStateError::ClusterFile) => {
             return crate::pki::legacy_configuration(text)
                 .ok_or_else(|| "it is not text".to_owned())
                 .and_then(|text| Draft::from_yaml(&text).map_err(|error| error.to_string()));

@@ -45,8 +45,17 @@ pub struct LaunchedMachine {
     pub roles: Vec<Role>,
     /// Whether a node driver made it.
     pub is_made_by_rancher: bool,
+    /// The state that people see (`active`, `provisioning`).
+    pub state: String,
     /// The link of the archive with its key; `None` where Rancher offers none to this token.
     key_link: Option<String>,
+}
+
+impl LaunchedMachine {
+    /// Returns whether Rancher offers the machine's key to this token.
+    pub fn offers_key(&self) -> bool {
+        self.key_link.is_some()
+    }
 }
 
 /// What Rancher keeps of a cluster that it launched.
@@ -89,6 +98,7 @@ struct MachineBody {
     control_plane: Option<bool>,
     etcd: Option<bool>,
     worker: Option<bool>,
+    state: Option<String>,
     links: Option<Links>,
 }
 
@@ -142,6 +152,7 @@ impl Client {
         if status.is_redirection() {
             return Err(RancherError::Redirected(super::destination(&response)));
         }
+        let retry_after = super::retry_after(&response);
         // Taken at once: a buffer that grows leaves copies of keys behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(ARCHIVE_LIMIT));
         while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
@@ -153,7 +164,8 @@ impl Client {
         if status.is_success() {
             Ok(bytes)
         } else {
-            Err(RancherError::refused(status.as_u16(), complaint(&String::from_utf8_lossy(&bytes)), None))
+            let complaint = complaint(&String::from_utf8_lossy(&bytes));
+            Err(RancherError::refused(status.as_u16(), complaint, retry_after))
         }
     }
 }
@@ -215,6 +227,7 @@ fn machine(body: MachineBody, applied: &[AppliedNode]) -> LaunchedMachine {
         port: of_given(|node| &node.port),
         roles: held.into_iter().filter(|(_, held)| *held == Some(true)).map(|(role, _)| role).collect(),
         is_made_by_rancher,
+        state: filled(body.state).unwrap_or_else(|| "in no state".to_owned()),
         key_link: filled(body.links.and_then(|links| links.node_config)),
         id: body.id,
     }
@@ -329,6 +342,6 @@ mod tests {
             (Some("203.0.113.2"), Some("10.0.0.2"))
         );
         assert_eq!(found.user.as_deref(), Some("ubuntu"));
-        assert!(found.is_made_by_rancher && found.key_link.is_some());
+        assert!(found.is_made_by_rancher && found.offers_key());
     }
 }
