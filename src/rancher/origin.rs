@@ -16,8 +16,11 @@ pub(super) struct Origin(Url);
 impl Origin {
     /// Reads the address that a person gave; its path does not matter (`https://rancher.example.net/v3` is often copied).
     pub(super) fn parse(text: &str) -> Result<Self, RancherError> {
-        let mut url = Url::parse(text.trim())
-            .map_err(|error| RancherError::Address { url: text.to_owned(), reason: error.to_string() })?;
+        let mut url = Url::parse(text.trim()).map_err(|error| {
+            // What stands before an `@` may be a password, also in what is no URL.
+            let url = text.rsplit('@').next().unwrap_or_default().to_owned();
+            RancherError::Address { url, reason: error.to_string() }
+        })?;
         let refuse = |reason: &str| {
             let url = url.host_str().unwrap_or_default().to_owned();
             RancherError::Address { url, reason: reason.to_owned() }
