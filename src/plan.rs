@@ -37,7 +37,9 @@ pub use action::{
 };
 pub use away::{Away, away, without_away};
 pub use basis::{basis, is_as_planned, moved, moved_from, moved_on_node, moved_since};
-pub use blockers::{of_clock_in as clock_blocker, on_node as node_blockers};
+pub use blockers::{
+    of_clock_in as clock_blocker, of_other_cluster as other_cluster_blocker, on_node as node_blockers,
+};
 pub use certificate::{CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership};
 pub use checker::check;
 pub use estimate::stage_seconds;

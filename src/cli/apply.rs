@@ -17,7 +17,7 @@ use crate::facts::{Facts, LockHolder};
 use crate::gather::Gatherer;
 use crate::inventory::{Inventory, Node};
 use crate::journal::{ClusterFolder, Journal, load_plan};
-use crate::plan::{Action, PLAN_VERSION, Plan, check, moved_from, without_away};
+use crate::plan::{Action, PLAN_VERSION, Plan, check, moved_from, other_cluster_blocker, without_away};
 use crate::report;
 use crate::report::AnswerBy;
 use crate::report::progress::Bars;
@@ -122,14 +122,29 @@ pub(super) fn refuse_version(plan: &Plan, path: &Path) -> Result<(), Failure> {
     Err(Failure::usage(message).hint("make the plan anew".to_owned()))
 }
 
-/// Connects to Rancher where a plan has something to ask of it.
+/// Connects to Rancher where a plan has something to ask of it; another cluster than the plan's is refused.
 pub(super) async fn rancher_of(
     plan: &Plan,
     (options, inventory): (&RancherOptions, &Inventory),
     terminal: &Terminal,
 ) -> Result<Option<Rancher>, Failure> {
-    let asks = plan.steps().any(|step| matches!(step.action, Action::RotateByRancher { .. }));
-    if asks { Ok(Some(super::rancher::connect(options, inventory, terminal).await?.0)) } else { Ok(None) }
+    let calls: Vec<(&str, &str)> = plan
+        .steps()
+        .filter_map(|step| match &step.action {
+            Action::RotateByRancher { url, cluster_id, .. } => Some((url.as_str(), cluster_id.as_str())),
+            _ => None,
+        })
+        .collect();
+    let Some((_, planned)) = calls.first() else { return Ok(None) };
+    // Whoever made the plan may have named the cluster; where nobody does so now, the plan does.
+    let mut options = options.clone();
+    options.rancher_cluster.get_or_insert_with(|| (*planned).to_owned());
+    let (rancher, target) = super::rancher::connect(&options, inventory, terminal).await?;
+    super::rancher::refuse_other(&target, &calls)?;
+    match other_cluster_blocker(&target, nodes_of(plan, inventory)) {
+        Some(blocker) => Err(Failure::message(REFUSED, blocker.message).hint(blocker.hint)),
+        None => Ok(Some(rancher)),
+    }
 }
 
 /// Returns the nodes that a plan was made from.

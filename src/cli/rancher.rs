@@ -78,6 +78,20 @@ fn work(cluster: &Cluster) -> RancherWork {
     }
 }
 
+/// Refuses another cluster, or another Rancher, than those that the calls of a plan name.
+pub(super) fn refuse_other(target: &RancherTarget, calls: &[(&str, &str)]) -> Result<(), Failure> {
+    let RancherTarget { url, cluster_id, .. } = target;
+    let Some((planned_url, planned)) = calls.iter().find(|(at, id)| at != url || id != cluster_id) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the plan has Rancher rotate cluster `{planned}` of {planned_url}, and this is `{cluster_id}` of {url}"
+    );
+    Err(Failure::message(REFUSED, message).hint(format!(
+        "give `--rancher-url {planned_url} --rancher-cluster {planned}`, or make the plan anew"
+    )))
+}
+
 /// Asks Rancher about the cluster where its address and a token are at hand; what it says helps, and is not needed.
 pub(super) async fn consult(
     options: &RancherOptions,

@@ -1,9 +1,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::policy::{Policy, RancherTarget, RotationOffer};
-use super::{Action, CertificateSource, NewCertificate, Plan, Procedure};
+use super::{Action, CertificateSource, NewCertificate, Plan, Procedure, is_control_plane_or_etcd};
 use crate::facts::{Content, File, Lease, Observation};
 use crate::finding::Finding;
+use crate::inventory::{Inventory, Node};
 use crate::pki::{Certificate, Class, KUBE_CA, Location};
 
 /// Returns the finding about a lock that another run holds, unless it may be broken: by name, and only when its lease has ended.
@@ -253,8 +254,8 @@ pub(super) fn of_new(
 }
 
 /// Returns what forbids a rotation by Rancher.
-pub(super) fn of_rancher(rancher: &RancherTarget, policy: &Policy) -> Vec<Finding> {
-    let mut blockers = Vec::new();
+pub(super) fn of_rancher(rancher: &RancherTarget, inventory: &Inventory, policy: &Policy) -> Vec<Finding> {
+    let mut blockers: Vec<Finding> = of_other_cluster(rancher, &inventory.nodes).into_iter().collect();
     if let RotationOffer::Missing { reason, way_out } = &rancher.rotation {
         let message = format!(
             "Rancher {} has no action `rotateCertificates` for this cluster: {reason}",
@@ -275,4 +276,28 @@ pub(super) fn of_rancher(rancher: &RancherTarget, policy: &Policy) -> Vec<Findin
         );
     }
     blockers
+}
+
+/// Returns the finding about a cluster of Rancher's that is not that of these nodes: a rotation would restart another one.
+///
+/// Workers do not tell: Rancher may have lost one, or never have had it.
+pub fn of_other_cluster<'a>(
+    rancher: &RancherTarget,
+    nodes: impl IntoIterator<Item = &'a Node>,
+) -> Option<Finding> {
+    let is_stranger = |node: &&Node| is_control_plane_or_etcd(&node.roles) && rancher.node(node).is_none();
+    let strangers: Vec<&str> = nodes.into_iter().filter(is_stranger).map(|node| node.name.as_str()).collect();
+    if strangers.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "cluster `{}` of {} is another one: Rancher knows no {} in it",
+        rancher.cluster_id,
+        rancher.url,
+        strangers.join(", ")
+    );
+    Some(Finding::error("rancher-other-cluster", message).hint(
+        "name the right one with `--rancher-cluster`; where it is the right one, give these nodes in the cluster.yml a name or an \
+         address that Rancher shows for them",
+    ))
 }

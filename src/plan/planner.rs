@@ -259,7 +259,7 @@ impl<'a> Draft<'a> {
 
     fn add_rancher_rotation(&mut self) {
         let Some(rancher) = &self.policy.rancher else { return };
-        self.blockers.extend(blockers::of_rancher(rancher, self.policy));
+        self.blockers.extend(blockers::of_rancher(rancher, self.inventory, self.policy));
         let calls: Vec<Option<_>> = match self.policy.services.as_slice() {
             [] => vec![None],
             services => services.iter().copied().map(Some).collect(),

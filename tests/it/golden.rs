@@ -19,6 +19,7 @@ use certroll::facts::probe::read;
 use certroll::facts::{Facts, NodeFacts};
 use certroll::gather::facts_of;
 use certroll::inventory::{Inventory, Node};
+use certroll::plan::RancherNodeState;
 use jiff::Timestamp;
 
 /// A cluster that can be changed before it is looked at.
@@ -79,6 +80,15 @@ impl Golden {
     pub(crate) fn facts(&self) -> Facts {
         let nodes = self.inventory.nodes.iter().map(|node| self.node_facts(node)).collect();
         Facts { observed_at: self.now, nodes }
+    }
+
+    /// Returns what a Rancher says that has launched the cluster.
+    pub(crate) fn rancher_nodes(&self) -> Vec<RancherNodeState> {
+        let known = |node: &Node| RancherNodeState {
+            names: vec![node.name.as_str().to_lowercase(), node.address.clone()],
+            state: "active".to_owned(),
+        };
+        self.inventory.nodes.iter().map(known).collect()
     }
 
     fn node_facts(&self, node: &Node) -> NodeFacts {

@@ -280,24 +280,54 @@ fn etcd_without_a_quorum_forbids_all_but_what_gives_it_back() {
     assert!(told.len() == 1, "one member with a new certificate is no quorum: {told:?}");
 }
 
+/// Returns a Rancher that has launched the cluster.
+fn rancher(golden: &Golden) -> RancherTarget {
+    RancherTarget {
+        url: "https://rancher.example.net".to_owned(),
+        version: "v2.2.8".to_owned(),
+        cluster_id: "c-abcde".to_owned(),
+        rotation: RotationOffer::Offered,
+        state: "updating".to_owned(),
+        work: RancherWork::None,
+        nodes: golden.rancher_nodes(),
+        agent_check_interval: Duration::from_secs(120),
+    }
+}
+
+/// The id of Rancher's own cluster, `local`, is also the name of a cluster.yml that gives itself none.
+#[test]
+fn a_cluster_of_rancher_that_has_other_nodes_is_not_rotated() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let told_with = |nodes| {
+        let mut policy = policy(&golden, Procedure::Rotate, Via::Rancher);
+        policy.rancher = Some(RancherTarget { nodes, cluster_id: "local".to_owned(), ..rancher(&golden) });
+        told(&plan(&golden.inventory, &golden.facts(), &policy))
+    };
+    assert_eq!(
+        told_with(Vec::new()),
+        [
+            "rancher-other-cluster cluster `local` of https://rancher.example.net is another one: Rancher knows no n1, n2, n3 in it"
+        ]
+    );
+    let known = golden.rancher_nodes();
+    let without = |names: &[&str]| {
+        let mut nodes = known.clone();
+        nodes.retain(|node| !names.contains(&node.names[0].as_str()));
+        nodes
+    };
+    assert_eq!(told_with(without(&["n2"])).len(), 1, "one that it does not know is enough");
+    assert_eq!(told_with(without(&["n4", "n5"])), Vec::<String>::new(), "it may have lost workers");
+}
+
 #[test]
 fn a_rancher_that_is_at_work_is_waited_for() {
     let golden = Golden::read(LEGACY).days_later(368);
     let said = || "[certificates] Deploying".to_owned();
     let codes = |work: RancherWork, procedure, via| {
         let mut policy = policy(&golden, procedure, via);
-        policy.rancher = Some(RancherTarget {
-            url: "https://rancher.example.net".to_owned(),
-            version: "v2.2.8".to_owned(),
-            cluster_id: "c-abcde".to_owned(),
-            rotation: RotationOffer::Offered,
-            state: "updating".to_owned(),
-            work,
-            nodes: Vec::new(),
-            agent_check_interval: Duration::from_secs(120),
-        });
+        policy.rancher = Some(RancherTarget { work, ..rancher(&golden) });
         let plan = plan(&golden.inventory, &golden.facts(), &policy);
-        let codes = told(&plan).into_iter().filter(|line| line.starts_with("rancher-is"));
+        let codes = told(&plan).into_iter().filter(|line| line.starts_with("rancher-"));
         (codes.collect::<Vec<_>>(), plan.findings)
     };
     for via in [Via::Rancher, Via::Manual] {

@@ -39,7 +39,7 @@ fn every_node_is_saved_where_rancher_follows() {
         rotation: RotationOffer::Offered,
         state: "active".to_owned(),
         work: RancherWork::None,
-        nodes: Vec::new(),
+        nodes: golden.rancher_nodes(),
         agent_check_interval: Duration::from_secs(120),
     });
     let plan = planned(&golden.inventory, &healthy(&golden), &policy);

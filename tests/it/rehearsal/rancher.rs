@@ -226,6 +226,23 @@ fn what_rancher_cannot_do_is_a_blocker_that_names_the_way_out() {
 }
 
 #[test]
+fn a_saved_plan_is_for_one_cluster_of_one_rancher() {
+    rehearse(async {
+        let others = vec![OtherCluster { name: "edge".to_owned(), kind: ClusterKind::K3s }];
+        let lab = brisk(Layout::Expired028, RancherOptions { others, ..rancher(&[]) }).await;
+        lab.with_token(&["plan", "--via", "rancher", "--save", "x.plan"]).await.expect(0);
+        let apply = ["apply", "--plan", "x.plan", "--yes"];
+        lab.with_token(&[&apply[..], &["--rancher-cluster", "edge"]].concat())
+            .await
+            .expect(4)
+            .says("the plan has Rancher rotate cluster `c-sim01` of ")
+            .says("--rancher-cluster c-sim01");
+        lab.is_untouched();
+        lab.with_token(&apply).await.expect(0);
+    });
+}
+
+#[test]
 fn a_rancher_whose_own_certificate_has_expired_says_since_when() {
     rehearse(async {
         let expired = RancherOptions { certificate: ServerCertificate::Expired, ..rancher(&[]) };

@@ -59,6 +59,10 @@ fn policy(procedure: Procedure, via: Option<Via>, now: &str) -> Policy {
 }
 
 fn rancher() -> RancherTarget {
+    let known =
+        |name: &str, state: &str| RancherNodeState { names: vec![name.to_owned()], state: state.to_owned() };
+    let mut nodes = vec![known("w-1", "unavailable")];
+    nodes.extend(["cp-1", "cp-2", "cp-3", "etcd-1"].map(|name| known(name, "active")));
     RancherTarget {
         url: "https://rancher.example.net".to_owned(),
         version: "v2.2.8".to_owned(),
@@ -66,7 +70,7 @@ fn rancher() -> RancherTarget {
         rotation: RotationOffer::Offered,
         state: "active".to_owned(),
         work: certroll::plan::RancherWork::None,
-        nodes: vec![RancherNodeState { names: vec!["w-1".to_owned()], state: "unavailable".to_owned() }],
+        nodes,
         agent_check_interval: Duration::from_secs(120),
     }
 }
