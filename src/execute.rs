@@ -26,7 +26,7 @@ mod verify;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -145,8 +145,8 @@ struct Execution<'a> {
     earlier: Earlier,
     /// The kube-admin pair that this run made: one for all nodes.
     kube_admin: OnceCell<KeyPair>,
-    /// When somebody else had made the certificates: from then on the agents of the nodes have their time.
-    rotated_at: OnceCell<Instant>,
+    /// When somebody else had made the last certificates: from then on the agents of the nodes have their time.
+    rotated_at: Mutex<Option<Instant>>,
     /// The certificates that this run makes.
     issuance: Issuance,
     /// The connections to nodes that are asked while another one has its turn.
@@ -218,7 +218,7 @@ pub async fn execute(
         issuance: Issuance::begin(&run.plan, |name| !earlier.is_surely_in_use(&run.facts, name)),
         earlier,
         kube_admin: OnceCell::new(),
-        rotated_at: OnceCell::new(),
+        rotated_at: Mutex::new(None),
         peers: Peers::default(),
         node_list: NodeList::default(),
         lease: Lease::new(run.lease, &run.plan.lock_nodes, run.clock.now()),

@@ -1,3 +1,4 @@
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -86,7 +87,8 @@ impl Execution<'_> {
         before: &[CertificateBefore],
     ) -> Result<Vec<String>, StepError> {
         // All agents have their time at once, from the rotation on, not one after the other.
-        let began = self.rotated_at.get().copied().unwrap_or_else(Instant::now);
+        let rotated_at = *self.rotated_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = rotated_at.unwrap_or_else(Instant::now);
         let before = self.as_made_here(before);
         loop {
             let observation = self.look_again(place).await?;

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -106,7 +106,10 @@ impl Execution<'_> {
             _ => None,
         };
         if let Some(result) = rotated {
-            self.rotated_at.get_or_init(|| async { Instant::now() }).await;
+            if result.is_ok() {
+                // One call a service: agents begin anew with what the last of them has made.
+                *self.rotated_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
             return result;
         }
         match &step.action {
