@@ -68,6 +68,9 @@ fn rotation_offer(cluster: &Cluster, version: &ServerVersion) -> RotationOffer {
 
 /// Returns what Rancher is in the middle of.
 fn work(cluster: &Cluster) -> RancherWork {
+    if cluster.rotation_flag.as_ref().is_some_and(|flag| flag.certificate_authority) {
+        return RancherWork::RotatingAuthority { message: cluster.transitioning_message.clone() };
+    }
     match rotation_state(cluster) {
         Rotation::Running { message } => RancherWork::Rotating { message },
         Rotation::Failing { message } => RancherWork::RotationFails { message },

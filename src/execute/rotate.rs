@@ -16,6 +16,10 @@ use crate::rancher::RotationFlag;
 /// How often the nodes are looked at while the operator rotates.
 const OPERATOR_INTERVAL: Duration = Duration::from_secs(5);
 
+const NEW_CA: &str = "nobody was asked to rotate. It changes every kubeconfig: let Rancher end it, then make a new plan; or have an \
+    administrator clear `rotateCertificates` in the cluster's `rancherKubernetesEngineConfig` (View in API, Edit), then \
+    `certroll apply --resume` goes on";
+
 /// Returns whether a rotation that Rancher has to do already renews what is wanted; an empty name stands for all services.
 fn covers(flag: &RotationFlag, wanted: Option<Service>) -> bool {
     let all = flag.services.iter().all(String::is_empty);
@@ -42,6 +46,12 @@ impl Execution<'_> {
         loop {
             let cluster = self.persist(turn, waiting.deadline, || client.cluster(cluster_id)).await?;
             let pending = cluster.rotation_flag.as_ref();
+            if pending.is_some_and(|flag| flag.certificate_authority) {
+                // This plan's own call never asks for one: nothing that it makes would fit what comes of that.
+                return Err(
+                    StepError::new("Rancher has been told to give this cluster a new CA").hint(NEW_CA)
+                );
+            }
             if pending.is_some() {
                 self.progress(turn, "Rancher has a rotation to do already: waiting for that one");
                 self.wait_for_rancher(&waiting, Until::Finished).await?;

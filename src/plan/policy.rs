@@ -200,6 +200,11 @@ pub enum RancherWork {
         /// What it says meanwhile.
         message: String,
     },
+    /// It has a new CA to make, or makes it.
+    RotatingAuthority {
+        /// What it says meanwhile.
+        message: String,
+    },
     /// It has a rotation to do, fails, and tries again without an end (rancher/rancher#23423).
     RotationFails {
         /// What it says of it.

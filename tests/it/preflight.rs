@@ -345,6 +345,14 @@ fn a_rancher_that_is_at_work_is_waited_for() {
                 "rancher-is-provisioning Rancher is working on this cluster (it is updating): [certificates] Deploying"
             ]
         );
+        let (authority, _) =
+            codes(RancherWork::RotatingAuthority { message: said() }, Procedure::Rotate, via);
+        assert_eq!(
+            authority,
+            [
+                "rancher-rotates-ca Rancher has been told to give this cluster a new CA: [certificates] Deploying"
+            ]
+        );
         let (failing, findings) =
             codes(RancherWork::RotationFails { message: said() }, Procedure::Rotate, via);
         assert_eq!(failing, Vec::<String>::new(), "the run repairs what it complains of, and waits for it");

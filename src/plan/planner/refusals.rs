@@ -196,6 +196,13 @@ impl Draft<'_> {
                         .hint("wait until Rancher shows the cluster as active, then plan again"),
                 );
             }
+            RancherWork::RotatingAuthority { message } => {
+                let message = format!("Rancher has been told to give this cluster a new CA: {message}");
+                self.blockers.push(Finding::error("rancher-rotates-ca", message).hint(
+                    "it changes every kubeconfig: let Rancher end it, then plan again; or have an administrator clear \
+                     `rotateCertificates` in the cluster's `rancherKubernetesEngineConfig` (View in API, Edit)",
+                ));
+            }
             RancherWork::Provisioning { message } => {
                 let message =
                     format!("Rancher is working on this cluster (it is {}): {message}", rancher.state);

@@ -243,6 +243,30 @@ fn a_saved_plan_is_for_one_cluster_of_one_rancher() {
 }
 
 #[test]
+fn a_rotation_of_the_ca_that_is_asked_for_is_not_taken_for_this_one() {
+    rehearse(async {
+        let lab = brisk(Layout::Expired028, rancher(&[])).await;
+        lab.with_token(&["plan", "--via", "rancher", "--save", "x.plan"]).await.expect(0);
+        let authority = std::fs::read(lab.fleet.paths().rancher_ca.as_ref().unwrap()).unwrap();
+        let authority = reqwest::Certificate::from_pem_bundle(&authority).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only(authority).no_proxy().build().unwrap();
+        let action =
+            format!("{}/v3/clusters/c-sim01?action=rotateCertificates", lab.fleet.rancher_url().unwrap());
+        let call = client.post(action).bearer_auth(lab.fleet.rancher_token().unwrap());
+        let body = r#"{"caCertificates":true,"services":""}"#;
+        assert!(call.body(body).send().await.unwrap().status().is_success());
+        lab.with_token(&["plan", "--via", "rancher"])
+            .await
+            .expect(4)
+            .shows("Rancher has been told to give this cluster a new CA");
+        let ended = lab.with_token(&["apply", "--plan", "x.plan", "--yes", "-o", "json"]).await.expect(1);
+        assert_eq!(rotations(&ended)[0]["error"], "Rancher has been told to give this cluster a new CA");
+        let calls = lab.effects().into_iter().filter(|effect| effect.contains("rotateCertificates"));
+        assert_eq!(calls.count(), 1, "that of the CA");
+    });
+}
+
+#[test]
 fn a_rancher_whose_own_certificate_has_expired_says_since_when() {
     rehearse(async {
         let expired = RancherOptions { certificate: ServerCertificate::Expired, ..rancher(&[]) };
