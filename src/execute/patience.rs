@@ -22,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long nodes may take at most to show what Rancher says that it has done: it has written to them by then.
 const NODES_AFTER_WORD: Duration = Duration::from_secs(60);
 
+/// How long they may take at least, however short the wait: one look at all of them takes seconds.
+const NODES_AT_LEAST: Duration = Duration::from_secs(5);
+
 /// A wait for Rancher.
 #[derive(Clone, Copy)]
 pub(super) struct Waiting<'a> {
@@ -37,7 +40,7 @@ pub(super) struct Waiting<'a> {
 impl Waiting<'_> {
     /// Returns how long nodes may take to show what Rancher takes for done.
     fn patience_with_nodes(&self) -> Duration {
-        (self.timeout / 20).min(NODES_AFTER_WORD)
+        (self.timeout / 20).clamp(NODES_AT_LEAST, NODES_AFTER_WORD)
     }
 }
 

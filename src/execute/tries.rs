@@ -13,15 +13,19 @@ const ENDLESS: usize = 3;
 /// From how many digits on a number in a message is one that differs in each try: of a temporary file, of a process, of a time.
 const PASSING_NUMBER: usize = 6;
 
+/// A message that comes back sooner than this belongs to the same try, which may say the same of several nodes: less than Rancher's
+/// shortest pause.
+const GAP: Duration = Duration::from_secs(20);
+
 /// What Rancher said while a rotation failed, and how often.
 ///
 /// Between two tries Rancher's condition stays false, and the place in which it said what went wrong shows what it does meanwhile: a
 /// rotation has failed once more where a message is there again that was there some time before, with anything else in between.
 #[derive(Debug)]
 pub(super) struct Tries {
-    /// A message that comes back sooner than this belongs to the same try: steps may say the same of several nodes.
+    /// How long ago a message must have come last to be one of another try now.
     gap: Duration,
-    /// When each message was counted last, and how often.
+    /// When each message came last, and how often it was counted.
     seen: HashMap<String, (Instant, usize)>,
     /// What was there at the last look: the message, and when it was written.
     last: Option<(String, Option<String>)>,
@@ -30,8 +34,8 @@ pub(super) struct Tries {
 impl Tries {
     /// Begins to count; `patience` is how long the rotation may take in all.
     pub(super) fn new(patience: Duration) -> Self {
-        // Of the default of 20 min these are 20 s: less than Rancher's shortest pause.
-        Self { gap: patience / 60, seen: HashMap::new(), last: None }
+        // The Rancher of a rehearsal pauses for less, and whoever waits for it waits for less.
+        Self { gap: GAP.min(patience / 30), seen: HashMap::new(), last: None }
     }
 
     /// Returns whether no failure was seen yet.
@@ -51,11 +55,12 @@ impl Tries {
             return None;
         }
         self.last = Some(said.clone());
-        let (counted, times) = self.seen.entry(said.0).or_insert((now, 0));
-        if *times > 0 && now.duration_since(*counted) < self.gap {
+        let (came, times) = self.seen.entry(said.0).or_insert((now, 0));
+        // Measured from its last coming, counted or not: two messages that take turns are one slow try, however long.
+        let since = now.duration_since(std::mem::replace(came, now));
+        if *times > 0 && since < self.gap {
             return None;
         }
-        *counted = now;
         *times += 1;
         Some(*times)
     }
@@ -129,6 +134,26 @@ mod tests {
             (8, "retrying", "10:00:08"),
         ];
         assert_eq!(counted(&looks), [Some(1), Some(1), None, None, None]);
+    }
+
+    #[test]
+    fn messages_that_take_turns_in_one_slow_try_are_one_failure() {
+        let turns: Vec<(u64, &str, String)> = (0..100)
+            .step_by(5)
+            .zip(["retrying", "next node"].into_iter().cycle())
+            .map(|(after, message)| (after, message, format!("second {after}")))
+            .collect();
+        let looks: Vec<(u64, &str, &str)> =
+            turns.iter().map(|(after, message, at)| (*after, *message, at.as_str())).collect();
+        let counted = counted(&looks);
+        assert_eq!(counted[..2], [Some(1), Some(1)]);
+        assert!(counted[2..].iter().all(Option::is_none), "{counted:?}");
+    }
+
+    #[test]
+    fn a_longer_patience_does_not_join_tries() {
+        assert_eq!(Tries::new(Duration::from_hours(2)).gap, GAP);
+        assert_eq!(Tries::new(Duration::from_mins(10)).gap, GAP);
     }
 
     #[test]
