@@ -101,7 +101,7 @@ impl Execution<'_> {
                     self.hear_of_failure(waiting, &mut tries, &cluster).await?;
                     format!("Rancher failed and tries again: {message}")
                 }
-                Rotation::Idle => format!("Rancher: the cluster is {}", cluster.state),
+                Rotation::Idle => state_of(&cluster),
             };
             if message != last {
                 self.progress(turn, message.clone());
@@ -274,6 +274,15 @@ fn way_out(message: &str) -> String {
          To end the tries, an administrator removes `rotateCertificates` from the cluster's `rancherKubernetesEngineConfig` (View in API, \
          Edit); then `--via direct --accept-rancher-revert` does without Rancher"
     )
+}
+
+/// Returns the state of a cluster that no rotation is asked of, with what Rancher says of it.
+fn state_of(cluster: &Cluster) -> String {
+    let state = format!("Rancher: the cluster is {}", cluster.state);
+    match cluster.transitioning_message.as_str() {
+        "" => state,
+        message => format!("{state}: {message}"),
+    }
 }
 
 /// Returns what Rancher says, or that it says nothing yet.
