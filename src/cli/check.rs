@@ -51,8 +51,15 @@ pub(super) async fn run(
     let keys = if arguments.read_keys { KeyReading::Whole } else { KeyReading::PublicPrefix };
     let gatherer = settings.gatherer(&loaded.inventory, keys)?;
     let began = Instant::now();
+    let rancher = rancher::consult(&arguments.rancher, gatherer.inventory(), terminal).await?;
     let mut facts = look(&gatherer, &loaded.nodes(), terminal).await;
-    ask_others(&gatherer, arguments, &mut facts, terminal).await;
+    if let Some((_, target)) = rancher {
+        for node in &mut facts.nodes {
+            let known = gatherer.inventory().node(&node.name).and_then(|node| target.node(node));
+            node.standing.rancher = known.map(|known| known.state.clone());
+        }
+    }
+    ask_api(&gatherer, arguments, &mut facts, terminal).await;
     let thresholds = thresholds(settings.clock.now());
     let mut findings = assess(&loaded.inventory, &facts, &thresholds);
     findings.extend(loaded.findings_for(terminal));
@@ -77,15 +84,8 @@ pub(super) async fn run(
     Ok(status.exit_status())
 }
 
-/// Asks Rancher what it says of the nodes, where it is known, and the API, where keys may be read; the look is worth something
-/// without either.
-async fn ask_others(gatherer: &Gatherer, arguments: &CheckArguments, facts: &mut Facts, terminal: &Terminal) {
-    if let Some((_, target)) = rancher::consult(&arguments.rancher, gatherer.inventory(), terminal).await {
-        for node in &mut facts.nodes {
-            let known = gatherer.inventory().node(&node.name).and_then(|node| target.node(node));
-            node.standing.rancher = known.map(|known| known.state.clone());
-        }
-    }
+/// Asks the API what it says of the nodes, where keys may be read; the look is worth something without it.
+async fn ask_api(gatherer: &Gatherer, arguments: &CheckArguments, facts: &mut Facts, terminal: &Terminal) {
     if arguments.read_keys
         && let Err(error) = gatherer.ask_for_readiness(facts).await
     {

@@ -159,7 +159,7 @@ pub(super) async fn make(
         _ if needs_rancher => {
             super::rancher::connect(rancher, &loaded.inventory, terminal).await.map(known)?
         }
-        _ => super::rancher::consult(rancher, &loaded.inventory, terminal).await.map_or((None, None), known),
+        _ => super::rancher::consult(rancher, &loaded.inventory, terminal).await?.map_or((None, None), known),
     };
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_to_look_at(&loaded, procedure), terminal).await;

@@ -22,13 +22,21 @@ use crate::report::escape::shown;
 /// How long Rancher may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to Rancher and asks it about the cluster.
+/// Connects to Rancher and asks it about the cluster; a person may be asked whether it is to be trusted.
 pub(super) async fn connect(
     options: &RancherOptions,
     inventory: &Inventory,
     terminal: &Terminal,
 ) -> Result<(Rancher, RancherTarget), Failure> {
-    let client = client(options, terminal).await?;
+    describe(client(options, terminal).await?, options, inventory).await
+}
+
+/// Asks Rancher about the cluster.
+async fn describe(
+    client: Client,
+    options: &RancherOptions,
+    inventory: &Inventory,
+) -> Result<(Rancher, RancherTarget), Failure> {
     let wanted = options.rancher_cluster.as_deref().unwrap_or(&inventory.cluster_name);
     let version = client.server_version().await.map_err(failure)?;
     let cluster = client.find_cluster(wanted).await.map_err(failure)?;
@@ -95,27 +103,47 @@ pub(super) fn refuse_other(target: &RancherTarget, calls: &[(&str, &str)]) -> Re
     )))
 }
 
-/// Asks Rancher about the cluster where its address and a token are at hand; what it says helps, and is not needed.
+/// Asks Rancher about the cluster where its address and a token are at hand; what it says helps, and is not needed. What was given and
+/// cannot be used is an error all the same: who gives it counts on it.
 pub(super) async fn consult(
     options: &RancherOptions,
     inventory: &Inventory,
     terminal: &Terminal,
-) -> Option<(Rancher, RancherTarget)> {
-    if options.rancher_url.is_none() || token(options).is_err() {
-        return None;
+) -> Result<Option<(Rancher, RancherTarget)>, Failure> {
+    let Some(url) = &options.rancher_url else { return Ok(None) };
+    if options.rancher_token_file.is_none() && settings::rancher_token().is_none() {
+        // In the environment an address may stand for other commands.
+        if settings::rancher_url().as_ref() != Some(url) {
+            terminal.mention(
+                "warning: going on without Rancher: no token is given\nhint: set RANCHER_TOKEN, or give --rancher-token-file FILE",
+            );
+        }
+        return Ok(None);
     }
-    match connect(options, inventory, terminal).await {
-        Ok(found) => Some(found),
+    let found = match acquaint(options, None).await {
+        Ok(client) => describe(client, options, inventory).await,
+        Err(failure) => Err(failure),
+    };
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(failure) if failure.status == USAGE => Err(failure),
         Err(failure) => {
             let cause = failure.cause();
-            terminal.mention(&format!("warning: going on without Rancher: {}", shown(&cause)));
-            None
+            let hints = failure.hints.iter().map(|hint| format!("\nhint: {}", shown(hint)));
+            let hints: String = hints.collect();
+            terminal.mention(&format!("warning: going on without Rancher: {}{hints}", shown(&cause)));
+            Ok(None)
         }
     }
 }
 
 /// Makes the client of a server whose certificate is trusted; the token has been sent nowhere yet.
 pub(super) async fn client(options: &RancherOptions, terminal: &Terminal) -> Result<Client, Failure> {
+    acquaint(options, Some(terminal)).await
+}
+
+/// Makes the client; without a terminal nobody is asked whether a server is to be trusted.
+async fn acquaint(options: &RancherOptions, terminal: Option<&Terminal>) -> Result<Client, Failure> {
     let Some(url) = options.rancher_url.clone() else {
         return Err(Failure::usage("Rancher's address is not known")
             .hint("give --rancher-url URL, or set RANCHER_URL".to_owned()));
@@ -139,7 +167,11 @@ pub(super) async fn client(options: &RancherOptions, terminal: &Terminal) -> Res
 /// Shows the authority that a server names as its own and asks whether it is the right one, as ssh does of a host it does not know.
 ///
 /// `--yes` does not answer, and the answer holds for this command alone.
-async fn introduce(settings: Settings, error: RancherError, terminal: &Terminal) -> Result<Client, Failure> {
+async fn introduce(
+    settings: Settings,
+    error: RancherError,
+    terminal: Option<&Terminal>,
+) -> Result<Client, Failure> {
     let Some(own) = first_look(&settings.url, TIMEOUT).await.map_err(failure)? else {
         return Err(Failure::new(REFUSED, error).hint(
             "Rancher names no authority of its own (`cacerts` is empty): give the file of the one that signed its certificate, \
@@ -147,12 +179,12 @@ async fn introduce(settings: Settings, error: RancherError, terminal: &Terminal)
                 .to_owned(),
         ));
     };
-    if !terminal.can_ask() {
+    let Some(terminal) = terminal.filter(|terminal| terminal.can_ask()) else {
         return Err(Failure::new(REFUSED, error)
             .hint(format!("it names an authority of its own, {}", described(&own)))
             .hint(COMPARE.to_owned())
             .hint(format!("if they are the same: `--rancher-ca-checksum {}`", own.checksum)));
-    }
+    };
     let question = introduction(&settings.url, &own);
     if terminal.ask(&question).as_deref() != Some("yes") {
         return Err(Failure::message(

@@ -172,6 +172,11 @@ pub(super) fn rancher_token() -> Option<String> {
     variable("RANCHER_TOKEN")
 }
 
+/// Returns Rancher's address from the environment.
+pub(super) fn rancher_url() -> Option<String> {
+    variable("RANCHER_URL")
+}
+
 /// Returns whether colours are unwanted (<https://no-color.org>).
 pub(super) fn has_no_color() -> bool {
     variable("NO_COLOR").is_some()

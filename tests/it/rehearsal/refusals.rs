@@ -59,6 +59,37 @@ fn a_rancher_that_nobody_vouches_for_is_refused_with_the_checksum_to_compare() {
     });
 }
 
+/// Commands that go on without Rancher say so, but for what was given and cannot be used.
+#[test]
+fn what_is_given_of_rancher_is_used_or_complained_of() {
+    rehearse(async {
+        let lab = Rehearsal::with_rancher(Layout::Healthy, rancher(&[])).await;
+        let url = lab.fleet.rancher_url().unwrap();
+        let check = ["check", "--rancher-url", &url];
+        let with = |words: &[&'static str]| {
+            let mut command = lab.program(&check);
+            command.args(words).env("RANCHER_TOKEN", lab.fleet.rancher_token().unwrap());
+            command
+        };
+        lab.certroll(&check).await.expect(0).says("going on without Rancher: no token is given");
+        let mut silent = lab.program(&["check"]);
+        let silent = Ended::of(silent.env("RANCHER_URL", &url).output().await.unwrap()).expect(0);
+        assert!(!silent.stderr.contains("Rancher"), "{}", silent.stderr);
+        for (words, complaint) in [
+            (["--rancher-token-file", "nowhere"], "`nowhere` cannot be read"),
+            (["--rancher-ca", "nowhere"], "`nowhere` cannot be read"),
+            (["--rancher-ca-checksum", "abc"], "`abc` is not a SHA-256 checksum"),
+        ] {
+            Ended::of(with(&words).output().await.unwrap()).expect(2).says(complaint);
+        }
+        Ended::of(with(&[]).output().await.unwrap())
+            .expect(0)
+            .says("going on without Rancher: the certificate of ")
+            .says("`--rancher-ca-checksum ");
+        lab.is_untouched();
+    });
+}
+
 #[test]
 fn blockers_stop_an_apply_before_it_touches_a_node() {
     rehearse(async {
