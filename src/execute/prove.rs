@@ -15,8 +15,8 @@ use crate::kube::{ApiServer, NodeStatus, etcd_health, is_authenticated};
 /// How old the API's word about the nodes may be: all nodes are proved at once, and one list tells of all.
 const LIST_AGE: Duration = Duration::from_secs(2);
 
-/// What the API said last about the nodes, and when.
-pub(super) type NodeList = Mutex<Option<(Instant, Vec<NodeStatus>)>>;
+/// What the API said last about the nodes, or why it said nothing, and when.
+pub(super) type NodeList = Mutex<Option<(Instant, Result<Vec<NodeStatus>, String>)>>;
 
 /// The pairs that are shown to an API server: those of the clients that RKE has.
 const API_CLIENTS: [&str; 5] =
@@ -108,10 +108,17 @@ impl Execution<'_> {
         let mut known = self.node_list.lock().await;
         let fresh = known.as_ref().is_some_and(|(asked, _)| asked.elapsed() < LIST_AGE);
         if !fresh {
-            *known = Some((Instant::now(), self.ask_for_nodes().await?));
+            let began = Instant::now();
+            let answer = self.ask_for_nodes().await;
+            // A failure may take longer than it is believed, and all nodes wait for it, one after the other.
+            let asked = if answer.is_ok() { began } else { Instant::now() };
+            *known = Some((asked, answer));
         }
-        let nodes = known.as_ref().map(|(_, nodes)| nodes.as_slice()).unwrap_or_default();
-        Ok(status_of(nodes, node).cloned())
+        match known.as_ref() {
+            Some((_, Ok(nodes))) => Ok(status_of(nodes, node).cloned()),
+            Some((_, Err(error))) => Err(error.clone()),
+            None => Ok(None),
+        }
     }
 
     /// Asks one API server after the other for all nodes.
