@@ -87,6 +87,7 @@ fn options_again(settings: &Settings, plan: &Plan, arguments: &PlanArguments) ->
         MaxUnavailable::Count(count) => format!("--max-unavailable {count}"),
         MaxUnavailable::Percent(percent) => format!("--max-unavailable {percent}%"),
     }));
+    words.extend(options.wait.map(|wait| format!("--wait {}s", wait.as_secs())));
     words.extend(options.deadline.map(|deadline| format!("--deadline {}s", deadline.as_secs())));
     words.extend(options.without_majority.then(|| "--without-majority".to_owned()));
     if options.health_timeout != HEALTH_TIMEOUT {

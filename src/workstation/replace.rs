@@ -142,9 +142,7 @@ fn resolve(path: &Path) -> Result<(PathBuf, Option<Metadata>), WorkstationError>
 
 /// Copies a file, unless its copy is there: whole or not at all.
 fn back_up(target: &Path, old: &Metadata, suffix: &str) -> Result<BackupPath, WorkstationError> {
-    let mut name = OsString::from(target);
-    name.push(format!(".{suffix}"));
-    let path = PathBuf::from(name);
+    let path = backup_name(target, suffix);
     let unwritten = |path: &Path, source| WorkstationError::Unwritten { path: path.to_owned(), source };
     let content = zeroize::Zeroizing::new(fs::read(target).map_err(|error| unwritten(target, error))?);
     let folder = folder_of(target);

@@ -51,7 +51,7 @@ impl<'a> Draft<'a> {
                 let message = format!("a restart would not help: {}", unusable.join(", "));
                 self.blockers.push(
                     Finding::error("certificate-unusable", message).on(&node.name).hint(
-                        "`certroll plan --via direct`, `--via rancher` or `--via manual` has new certificates made first",
+                        "`certroll plan --via direct`, `--via rancher`, `--via rke` or `--via manual` has new certificates made first",
                     ),
                 );
             }
