@@ -9,7 +9,7 @@ use super::check::look;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::plan::{Planned, lock_to_break, make, show};
 use super::settings::Settings;
-use super::terminal::{Drawing, Terminal, stop_wanted};
+use super::terminal::{Drawing, StopWish, Terminal, stop_wanted};
 use crate::event::{Event, EventKind};
 use crate::execute::{Claim, LeaseTimes, LockError, Operator, Rancher, Run, execute, take_lock};
 use crate::facts::probe::KeyReading;
@@ -280,7 +280,7 @@ async fn tick(settings: &Settings, view: Arc<Mutex<View>>) {
     }
 }
 
-/// Hears the operator: the first Ctrl-C (or SIGTERM) lets running steps end, the second returns; Enter looks at once.
+/// Hears the operator: the first Ctrl-C (or SIGTERM, or the loss of the terminal) lets running steps end, the second returns; Enter looks at once.
 async fn hear(terminal: &Terminal, operator: Arc<Operator>, view: Arc<Mutex<View>>) {
     if terminal.can_ask() {
         let listener = Arc::clone(&operator);
@@ -296,7 +296,11 @@ async fn hear(terminal: &Terminal, operator: Arc<Operator>, view: Arc<Mutex<View
     }
     let mut interruptions = 0;
     loop {
-        stop_wanted().await;
+        let wish = stop_wanted().await;
+        // Shell and system both tell of a terminal that goes: that is not said twice.
+        if wish == StopWish::TerminalLost && interruptions > 0 {
+            continue;
+        }
         interruptions += 1;
         if interruptions > 1 {
             return;

@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::arguments::{Become, Common, HostKeys};
 use super::failure::{Failure, USAGE};
@@ -180,6 +180,18 @@ pub(super) fn rancher_url() -> Option<String> {
 /// Returns whether colours are unwanted (<https://no-color.org>).
 pub(super) fn has_no_color() -> bool {
     variable("NO_COLOR").is_some()
+}
+
+/// Returns whether this process was started to outlive its terminal (`nohup`), as the system tells it until signals are listened to.
+pub(super) fn outlives_terminal() -> bool {
+    static IGNORES_HANGUPS: LazyLock<bool> = LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        // SIGHUP is signal 1, the lowest bit.
+        ignored.is_some_and(|mask| mask & 1 == 1)
+    });
+    *IGNORES_HANGUPS
 }
 
 /// Returns a variable of the environment that is set to something.

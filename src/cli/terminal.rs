@@ -6,6 +6,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Common, Output, Progress, When};
+use super::settings::outlives_terminal;
 use crate::inventory::Secret;
 use crate::report::escape::guarded;
 use crate::report::{self, Color, Detail, Style};
@@ -119,12 +120,30 @@ impl Terminal {
     }
 }
 
-/// Waits until the operator, or the machine that shuts down, wants this process to stop: Ctrl-C or SIGTERM.
-pub(super) async fn stop_wanted() {
+/// Why this process is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopWish {
+    /// The operator, or the machine that shuts down, wants it: Ctrl-C or SIGTERM.
+    Asked,
+    /// Its terminal is gone: SIGHUP.
+    TerminalLost,
+}
+
+/// Waits until this process is to stop. One that was started to outlive its terminal does.
+pub(super) async fn stop_wanted() -> StopWish {
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    // A handler would take the place of what `nohup` has set.
+    let hangups = (!outlives_terminal()).then(|| signal(SignalKind::hangup()));
+    let hung_up = async {
+        match hangups {
+            Some(Ok(mut hangups)) => hangups.recv().await,
+            Some(Err(_)) | None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        Ok(()) = tokio::signal::ctrl_c() => {}
-        Some(()) = terminated.recv() => {}
+        Ok(()) = tokio::signal::ctrl_c() => StopWish::Asked,
+        Some(()) = terminated.recv() => StopWish::Asked,
+        Some(()) = hung_up => StopWish::TerminalLost,
         else => std::future::pending().await,
     }
 }
