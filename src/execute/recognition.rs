@@ -37,6 +37,7 @@ impl Execution<'_> {
             Action::CopyFiles { .. }
                 | Action::BringFiles { .. }
                 | Action::AddKubeAdmin { .. }
+                | Action::KeepBastionFiles { .. }
                 | Action::LayAside { .. }
                 | Action::Switch { .. }
                 | Action::UpdateClusterState { .. }

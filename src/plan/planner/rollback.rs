@@ -65,6 +65,14 @@ impl UndoneRun {
         self.effects().any(|step| step.action.is_rotation_by_others())
     }
 
+    /// Returns whether it has kept what there was of a file of the bastion before rke wrote to it.
+    fn has_kept(&self, path: &String) -> bool {
+        self.plan.steps().any(|step| {
+            matches!(&step.action, Action::KeepBastionFiles { paths } if paths.contains(path))
+                && self.done.contains(&step.id)
+        })
+    }
+
     /// Returns whether rke has made certificates in it, run from here: what it wrote on the bastion was kept before.
     pub(super) fn is_rke_rotated(&self) -> bool {
         self.effects().any(|step| matches!(step.action, Action::RotateByRke { .. }))
@@ -249,6 +257,13 @@ impl<'a> Draft<'a> {
                 });
                 self.findings.extend(overruled);
             }
+        }
+        if !undo.untold.is_empty() {
+            let message = format!(
+                "the run ended before it looked at what rke wrote, so whether others have changed it since cannot be told: {}",
+                undo.untold.join(", ")
+            );
+            self.findings.push(Finding::warning("changes-not-told", message).on(name));
         }
         if !undo.halves.is_empty() {
             let message = format!(

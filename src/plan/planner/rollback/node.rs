@@ -23,6 +23,8 @@ pub(super) struct NodeUndo<'a> {
     pub(super) rest: Restoration,
     /// Paths that hold neither what the run left nor what it found.
     pub(super) changed: Vec<String>,
+    /// Paths that rke wrote to, and perhaps others after it: the run has no trace of them.
+    pub(super) untold: Vec<String>,
     /// Leaves that would come back and have expired, in words.
     pub(super) expired: Vec<String>,
     /// The names of those leaves in `ssl`; the kubelet's own serving pair is `kubelet`.
@@ -50,19 +52,22 @@ impl<'a> NodeUndo<'a> {
             etcd: Restoration::of_run(&run.name),
             rest: Restoration::of_run(&run.name),
             changed: Vec::new(),
+            untold: Vec::new(),
             expired: Vec::new(),
             expired_names: Vec::new(),
             foreign: Vec::new(),
             strange: Vec::new(),
             halves: Vec::new(),
-            lacks_backup: !backup.has_archive && changes_files(run, &node.name),
+            lacks_backup: !backup.has_archive && changes_files(undoing, &node.name),
         };
-        if undo.lacks_backup {
+        // Without an archive every file would look like one that the run has added, kube-ca too.
+        if !backup.has_archive {
             return undo;
         }
         for path in candidates(undoing, (&node.name, seen), backup) {
             undo.compare(&path, backup);
         }
+        undo.tell_traceless(run, backup);
         undo.find_strange(backup);
         undo.add_folders(backup);
         undo.add_retired(draft, run, backup);
@@ -110,6 +115,16 @@ impl<'a> NodeUndo<'a> {
                 wanted.files.push(Saved { path: path.to_owned(), owner, certificate });
             }
             None => wanted.removed.push(path.to_owned()),
+        }
+    }
+
+    /// Tells what rke wrote from what others have changed: the last look of a run is what leaves traces of rke's files, and a run that
+    /// broke off has not come to it.
+    fn tell_traceless(&mut self, run: &UndoneRun, backup: &NodeBackup) {
+        if run.is_rke_rotated() && !backup.written.keys().any(|path| path.starts_with("ssl/")) {
+            let changed = std::mem::take(&mut self.changed);
+            (self.changed, self.untold) =
+                changed.into_iter().partition(|path| backup.written.contains_key(path));
         }
     }
 
@@ -226,18 +241,21 @@ impl<'a> NodeUndo<'a> {
     }
 }
 
-/// Returns whether a run has changed files of a node.
-fn changes_files(run: &UndoneRun, node: &NodeName) -> bool {
-    run.effects().filter(|step| step.node.as_ref() == Some(node)).any(|step| {
-        matches!(
-            step.action,
-            Action::CopyFiles { .. }
-                | Action::BringFiles { .. }
-                | Action::AddKubeAdmin { .. }
-                | Action::Switch { .. }
-                | Action::Restore { .. }
-        )
-    })
+/// Returns whether a run has changed files of a node that come back.
+fn changes_files(undoing: &Undoing<'_>, node: &NodeName) -> bool {
+    let run = undoing.run;
+    let by_others = run.is_rancher_rotated() && undoing.rancher_files == RancherFiles::Restored;
+    by_others
+        || run.effects().filter(|step| step.node.as_ref() == Some(node)).any(|step| {
+            matches!(
+                step.action,
+                Action::CopyFiles { .. }
+                    | Action::BringFiles { .. }
+                    | Action::AddKubeAdmin { .. }
+                    | Action::Switch { .. }
+                    | Action::Restore { .. }
+            )
+        })
 }
 
 /// Returns the paths that the run may have changed on a node.

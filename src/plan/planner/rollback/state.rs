@@ -47,7 +47,11 @@ impl Draft<'_> {
                 }
                 Action::RotateByRke { files, .. } => {
                     for path in files {
-                        self.restore_bastion_file(undoing, path, is_done, &mut steps);
+                        // What was not there when copies were kept is rke's, however it ended.
+                        let is_there =
+                            undoing.bastion.iter().any(|copy| copy.path == *path && copy.is_present);
+                        let is_of_run = is_done || (is_there && run.has_kept(path));
+                        self.restore_bastion_file(undoing, path, is_of_run, &mut steps);
                     }
                 }
                 Action::UpdateStateFile { path, .. }
