@@ -228,6 +228,8 @@ pub struct Inventory {
     pub cluster_domain: String,
     /// `services.kubelet.generate_serving_certificate`.
     pub generate_serving_certificate: bool,
+    /// `ignore_docker_version`.
+    pub ignore_docker_version: bool,
     /// `services.etcd.external_urls`; empty when the cluster runs its own etcd.
     pub external_etcd_urls: Vec<String>,
     /// `services.etcd.uid` and `gid`, where the file sets them.

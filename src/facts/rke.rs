@@ -60,6 +60,12 @@ impl RkeVersion {
         self.rotation() == RkeRotation::Flat || self.is_at_least((0, 3, 0))
     }
 
+    /// Returns whether it goes by its argument alone, and not by the cluster.yml, where docker's version is to be ignored: from v1.2.0 on
+    /// the argument's absence overwrites the file (`cmd/common.go` `setOptionsFromCLI`).
+    pub fn forgets_docker_version(&self) -> bool {
+        self.is_at_least((1, 2, 0))
+    }
+
     /// Returns whether it reads private keys from `.tmp`: from v1.1.0 on it looks for them in the certificates' files
     /// (`pki.GetKeyTempPath`), and finds none.
     pub fn reads_bundles(&self) -> bool {
@@ -211,7 +217,8 @@ pub fn hint_of_rke<'a>(lines: impl IntoIterator<Item = &'a RkeLine>) -> &'static
         ),
         (
             "Unsupported Docker version",
-            "set `ignore_docker_version: true` in the cluster.yml, if the nodes are known to work with their docker",
+            "set `ignore_docker_version: true` in the cluster.yml, if the nodes are known to work with their docker, and make a new plan: \
+             rke v1.2.0 and later are told by an argument",
         ),
         (
             "Unable to access",
@@ -262,6 +269,7 @@ mod tests {
         }
         assert!(!version("v0.2.8").takes_agent_option() && version("v0.3.0").takes_agent_option());
         assert!(version("v0.1.18").takes_agent_option());
+        assert!(!version("v1.1.19").forgets_docker_version() && version("v1.2.0").forgets_docker_version());
         assert!(version("v1.0.16").reads_bundles() && !version("v1.1.0").reads_bundles());
     }
 

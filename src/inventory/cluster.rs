@@ -105,6 +105,7 @@ fn read(top: &Fields<'_>, notes: &mut Notes<'_>) -> Inventory {
             .string("cluster_domain", notes)
             .unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
         generate_serving_certificate: services.kubelet.flag("generate_serving_certificate", notes),
+        ignore_docker_version: cluster.flag("ignore_docker_version", notes),
         etcd_owner: etcd_owner(&services.etcd, notes),
         max_unavailable_worker: max_unavailable_worker(&cluster.fields("upgrade_strategy", notes), notes),
         system_images: system_images(&cluster, notes),

@@ -67,6 +67,9 @@ impl<'a> Draft<'a> {
         }
         // One run for all of them: each restarts the whole control plane and every kubelet.
         let services = self.policy.services.iter();
+        if self.inventory.ignore_docker_version && version.forgets_docker_version() {
+            arguments.push("--ignore-docker-version".to_owned());
+        }
         arguments.extend(services.flat_map(|service| ["--service".to_owned(), service.to_string()]));
         let action = Action::RotateByRke {
             program: path.display().to_string(),

@@ -275,6 +275,7 @@ pub(super) fn inventory(machines: &[Machine]) -> Inventory {
         service_cluster_ip_ranges: vec!["10.43.0.0/16".to_owned()],
         cluster_domain: "cluster.local".to_owned(),
         generate_serving_certificate: false,
+        ignore_docker_version: false,
         external_etcd_urls: Vec::new(),
         etcd_owner: None,
         max_unavailable_worker: MaxUnavailable::DEFAULT,
