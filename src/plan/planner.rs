@@ -84,8 +84,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A rotation renews the files of every node; a worker that `-n` leaves out is not restarted onto them.
+    /// A rotation renews the files of every node; a worker that `-n` leaves out is not restarted onto them. Rke is not run then.
     fn name_left_out(&mut self) {
+        if self.policy.rke.is_some() {
+            return;
+        }
         let workers = self.facts.nodes.iter().filter(|node| node.is_worker_only());
         let left_out: Vec<_> = workers.filter(|node| !self.is_selected(&node.name)).collect();
         let message = if self.policy.direct.is_some() {

@@ -7,7 +7,7 @@ use super::{Draft, backup, stage};
 use crate::facts::{NodeFacts, Observation, RkeProgram, RkeRotation, RkeVersion};
 use crate::finding::Finding;
 use crate::pki::Service;
-use crate::plan::policy::{Rke, RkeAgent};
+use crate::plan::policy::{Rke, RkeAgent, RotationOffer};
 use crate::plan::repair::{has_any_bundle, is_legacy_layout};
 use crate::plan::{Action, Stage, StageName};
 
@@ -39,6 +39,8 @@ impl<'a> Draft<'a> {
     /// Adds the stage in which rke rotates.
     pub(super) fn add_rke_rotation(&mut self) {
         let Some(rke) = &self.policy.rke else { return };
+        self.refuse_rke_selection();
+        self.refuse_rke_on_rancher_cluster(rke);
         let (path, version) = match &rke.program {
             RkeProgram::Found { path, version } => (path, version),
             RkeProgram::Unusable { cause, hint } => {
@@ -111,8 +113,43 @@ impl<'a> Draft<'a> {
             }
             RkeRotation::Nested => {}
         }
-        if self.facts.is_rancher_launched() {
-            let message = "Rancher launched this cluster and keeps its own copy of the certificates: it would write the old ones back over rke's";
+    }
+
+    /// Rancher's agents are on clusters that it launched, and on those of rke's that it was only shown: rke's own files tell them apart.
+    fn refuse_rke_on_rancher_cluster(&mut self, rke: &Rke) {
+        if !self.facts.is_rancher_launched() {
+            return;
+        }
+        let own = self.facts.kube_ca().map(|authority| &authority.sha256);
+        let state = rke.bastion.state.as_ref().and_then(|state| state.authority.as_ref());
+        let kube_config = rke.bastion.kube_config.as_ref().and_then(|file| file.authority.as_ref());
+        let is_of_rke = own.is_some() && (state == own || kube_config == own);
+        let is_offered =
+            self.policy.rancher.as_ref().is_some_and(|rancher| rancher.rotation == RotationOffer::Offered);
+        if is_of_rke && !is_offered {
+            let message = "Rancher's agents are on this cluster, which rke's own files beside the cluster.yml are of: it is taken for one \
+                           that rke built and Rancher imported";
+            self.findings.push(Finding::warning("rke-on-rancher-cluster", message).hint(
+                "where Rancher launched it, `--via rancher` has Rancher rotate: it would write old certificates back over rke's",
+            ));
+            return;
+        }
+        let message = "Rancher launched this cluster and keeps its own copy of the certificates: it would write the old ones back over rke's";
+        self.blockers.push(Finding::error("rke-on-rancher-cluster", message).hint(
+            "`--via rancher` has Rancher rotate; where rke built the cluster and Rancher only imported it, put its cluster.rkestate or \
+             kube_config_<file> beside the cluster.yml",
+        ));
+    }
+
+    /// What a selection leaves out has no backup, and rke knows of no selection.
+    fn refuse_rke_selection(&mut self) {
+        let left_out = self.facts.nodes.iter().filter(|node| !self.is_selected(&node.name));
+        let left_out: Vec<&str> = left_out.map(|node| node.name.as_str()).collect();
+        if !left_out.is_empty() {
+            let message = format!(
+                "rke writes to every node of the cluster.yml, those too that `-n` leaves out and that would have no backup: {}",
+                left_out.join(", ")
+            );
             self.blockers.push(
                 Finding::error("rke-on-rancher-cluster", message).hint("`--via rancher` has Rancher rotate"),
             );
