@@ -46,7 +46,7 @@ pub use estimate::stage_seconds;
 pub use planner::{Objections, RancherFiles, Undoing, UndoneRun, plan, rollback};
 pub use policy::{
     AfterDirect, CustomCertificates, Direct, KubeletServing, Majority, Policy, RancherNodeState,
-    RancherTarget, RancherWork, Renewal, Rke, RkeAgent, RotationOffer,
+    RancherTarget, RancherWork, Renewal, Rke, RkeAgent, RkeState, RotationOffer,
 };
 pub use prune::{Fate, RunBackups, prune, prune_command};
 pub use restore::{Restoration, Saved, not_restored};

@@ -6,15 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::rotate::in_words;
-use super::step::Turn;
+use super::state::on_bastion;
+use super::step::{Turn, poll_interval};
 use super::verify::not_served;
 use super::{Execution, Fault, StepError};
 use crate::event::Outcome;
 use crate::facts::{Observation, RkeLine, hint_of_rke};
 use crate::inventory::Node;
 use crate::pki::Service;
-use crate::plan::{Action, CertificateBefore, is_control_plane_or_etcd};
-use crate::workstation::{RkeCall, RkeEnd, keep, run_rke, version_of};
+use crate::plan::{Action, CertificateBefore, RkeState, is_control_plane_or_etcd};
+use crate::workstation::{RkeCall, RkeEnd, StateFile, keep, run_rke, version_of};
 
 /// How many lines of rke's are told; beyond them only complaints are. A node takes some 20.
 const LINES_TOLD: usize = 4000;
@@ -27,6 +28,9 @@ const LAST_WORDS: usize = 3;
 
 /// How often it is looked whether the lock is still the run's.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a port may be silent before that is taken for what rke left behind: a component that restarts needs less.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What rke has said.
 #[derive(Default)]
@@ -72,19 +76,21 @@ impl Execution<'_> {
     pub(super) fn keep_bastion_files(&self, paths: &[String]) -> Result<Outcome, StepError> {
         let mut kept = Vec::new();
         for path in paths {
-            let copy = keep(Path::new(path), &self.run.holder.run)
-                .map_err(|error| super::state::on_bastion(&error))?;
+            let copy = keep(Path::new(path), &self.run.holder.run).map_err(|error| on_bastion(&error))?;
             kept.extend(copy.map(|copy| format!("`{}`", copy.as_path().display())));
         }
-        Ok(match kept.as_slice() {
-            [] => Outcome::Unneeded { message: "rke has left no files beside the cluster.yml".to_owned() },
-            kept => Outcome::Done { message: format!("kept as {}", kept.join(" and ")) },
-        })
+        // That there was nothing is an outcome too: what lies there afterwards is the run's.
+        let message = match kept.as_slice() {
+            [] => "nothing to keep: rke has left no files beside the cluster.yml".to_owned(),
+            kept => format!("kept as {}", kept.join(" and ")),
+        };
+        Ok(Outcome::Done { message })
     }
 
     /// Has rke rotate, and waits until it ends.
     pub(super) async fn rotate_by_rke(&self, turn: Turn<'_>) -> Result<Outcome, StepError> {
-        let Action::RotateByRke { program, version, arguments, folder, timeout, .. } = &turn.step.action
+        let Action::RotateByRke { program, version, arguments, folder, files, state, timeout } =
+            &turn.step.action
         else {
             return Err(StepError::new("this step has nothing for rke to do"));
         };
@@ -101,6 +107,7 @@ impl Execution<'_> {
             let error = format!("`{}` is {found} by now, and {version} was planned", program.display());
             return Err(StepError::new(error).hint(hint));
         }
+        self.refuse_other_state(files, *state)?;
         let call = RkeCall { program, arguments, folder: Path::new(folder), limit: *timeout };
         let mut said = Said::default();
         let tell = |line: &str| {
@@ -117,6 +124,22 @@ impl Execution<'_> {
         let left_out = self.left_out_by_rke(&said)?;
         let seconds = began.elapsed().as_secs();
         Ok(Outcome::Done { message: format!("rke is done after {seconds} s{left_out}") })
+    }
+
+    /// Looks at the state that rke is about to believe: since the plan was made, or in a try that broke off, it may have become another.
+    fn refuse_other_state(&self, files: &[String], planned: RkeState) -> Result<(), StepError> {
+        let path = files.iter().find(|path| path.ends_with(".rkestate"));
+        let Some(path) = path.filter(|_| planned != RkeState::Unread) else { return Ok(()) };
+        let found = StateFile::open(path.into()).map_err(|error| on_bastion(&error))?;
+        let error = match found.map(|found| found.summary().authority) {
+            None if planned == RkeState::Absent => return Ok(()),
+            None => "is not there any more",
+            Some(None) => "holds no kube-ca",
+            Some(authority) if authority == self.run.plan.kube_ca => return Ok(()),
+            Some(Some(_)) => "is of another CA than the nodes",
+        };
+        Err(StepError::new(format!("`{path}` {error}: rke was not run"))
+            .hint("make a new plan, which says what it takes; where the right one is put there, `certroll apply --resume` goes on"))
     }
 
     /// Returns when another run has the lock: two that write certificates are worse than one that breaks off.
@@ -140,7 +163,7 @@ impl Execution<'_> {
         if before.is_empty() || !self.is_rotated(turn, &before, deadline).await? {
             return Ok(None);
         }
-        if let Some(reason) = self.not_restarted_by_rke(&before).await {
+        if let Some(reason) = self.not_restarted_by_rke(turn, &before, deadline).await? {
             self.progress(
                 turn,
                 format!("rke broke off before it had restarted everything ({reason}): once more"),
@@ -151,16 +174,38 @@ impl Execution<'_> {
         Ok(Some(Outcome::Done { message }))
     }
 
-    /// Says which component of etcd or the control plane runs on other files than those on disk.
-    async fn not_restarted_by_rke(&self, before: &[CertificateBefore]) -> Option<String> {
+    /// Says which component of etcd or the control plane runs on other files than those on disk. A port that is silent tells nothing
+    /// yet: to have rke rotate once more restarts the whole cluster.
+    async fn not_restarted_by_rke(
+        &self,
+        turn: Turn<'_>,
+        before: &[CertificateBefore],
+        deadline: Instant,
+    ) -> Result<Option<String>, StepError> {
         let inventory = self.run.gatherer.inventory();
         let is_meant = |node: &&Node| before.iter().any(|certificate| certificate.node == node.name);
         let nodes: Vec<&Node> = inventory.nodes.iter().filter(is_meant).collect();
-        let facts = self.run.gatherer.gather(&nodes, |_| {}).await;
-        facts.seen().find_map(|(node, seen)| {
-            let reason = not_served(seen).err().or_else(|| stale_component(seen))?;
-            Some(format!("{}: {reason}", node.name))
-        })
+        let patience = deadline.min(Instant::now() + SILENCE);
+        loop {
+            let facts = self.run.gatherer.gather(&nodes, |_| {}).await;
+            let mut silent = None;
+            for (node, seen) in facts.seen() {
+                match use_of(seen) {
+                    Use::New => {}
+                    Use::Old(reason) => return Ok(Some(format!("{}: {reason}", node.name))),
+                    Use::Silent(reason) => silent = Some(format!("{}: {reason}", node.name)),
+                }
+            }
+            let Some(reason) = silent else { return Ok(None) };
+            if Instant::now() >= patience {
+                return Ok(Some(reason));
+            }
+            if let Some(reason) = self.why_waits_end() {
+                return Err(StepError::new(reason));
+            }
+            self.progress(turn, format!("looking again whether rke has restarted everything: {reason}"));
+            self.run.operator.wait_unless_cancelled(poll_interval(SILENCE)).await;
+        }
     }
 
     /// Says how a run of rke's failed that did not end well.
@@ -221,6 +266,29 @@ impl Execution<'_> {
             ));
         }
         Ok(format!(", and left out {names}"))
+    }
+}
+
+/// What etcd and the control plane of a node use.
+#[derive(Debug, PartialEq, Eq)]
+enum Use {
+    /// What lies on disk.
+    New,
+    /// Something else, and why that is known.
+    Old(String),
+    /// There is no telling yet: a port serves no certificate, and nothing else is wrong.
+    Silent(String),
+}
+
+/// Tells what etcd and the control plane of a node use.
+fn use_of(seen: &Observation) -> Use {
+    let mut served = seen.served.iter().filter(|served| served.service != Service::Kubelet);
+    let serves_another = served.any(|served| served.matches_disk == Some(false));
+    match (stale_component(seen), not_served(seen)) {
+        (Some(reason), _) => Use::Old(reason),
+        (None, Ok(())) => Use::New,
+        (None, Err(reason)) if serves_another => Use::Old(reason),
+        (None, Err(reason)) => Use::Silent(reason),
     }
 }
 

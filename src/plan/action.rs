@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Retry;
 use super::certificate::{Gate, NewFile};
 use super::restore::{self, Restoration};
+use super::{Retry, RkeState};
 use super::{backup, switch};
 use crate::command::{Command, quote, settle, settle_around};
 use crate::facts::Observation;
@@ -74,6 +74,8 @@ pub enum Action {
         folder: String,
         /// The files that it writes there.
         files: Vec<String>,
+        /// What was seen of its state when this was planned.
+        state: RkeState,
         /// How long it may take.
         timeout: Duration,
     },

@@ -110,6 +110,18 @@ pub enum RkeAgent {
     Asked,
 }
 
+/// What a plan was made with of rke's state beside the cluster.yml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RkeState {
+    /// It is there.
+    Present,
+    /// It is not there, and rke makes it.
+    Absent,
+    /// This version of rke has none.
+    Unread,
+}
+
 /// What becomes of the kubelet's own serving certificate, where RKE makes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KubeletServing {

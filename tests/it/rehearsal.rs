@@ -28,6 +28,7 @@ mod repair;
 mod rescue;
 mod resume;
 mod rke;
+mod rke_faults;
 mod rollback;
 mod rollback_records;
 mod rollback_transcript;

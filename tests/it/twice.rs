@@ -19,8 +19,8 @@ use certroll::command::Command;
 use certroll::facts::Observation;
 use certroll::inventory::NodeName;
 use certroll::plan::{
-    Action, FileCopy, Gate, Guard, Half, Health, KeptState, KubeAdminSource, NewFile, Restoration, Saved,
-    TmpFolder, not_restored, prune_command,
+    Action, FileCopy, Gate, Guard, Half, Health, KeptState, KubeAdminSource, NewFile, Restoration, RkeState,
+    Saved, TmpFolder, not_restored, prune_command,
 };
 use zeroize::Zeroizing;
 
@@ -194,6 +194,7 @@ fn cases(node: &Node) -> Vec<Case> {
             arguments: Vec::new(),
             folder: files(""),
             files: Vec::new(),
+            state: RkeState::Absent,
             timeout,
         },
         Action::KeepBastionFiles { paths: Vec::new() },

@@ -9,7 +9,7 @@ use crate::finding::Finding;
 use crate::pki::Service;
 use crate::plan::policy::{Rke, RkeAgent, RotationOffer};
 use crate::plan::repair::{has_any_bundle, is_legacy_layout};
-use crate::plan::{Action, Stage, StageName};
+use crate::plan::{Action, RkeState, Stage, StageName};
 
 impl<'a> Draft<'a> {
     /// Returns whether whoever rotates may read the legacy bundles. rke reads none where its state file is there.
@@ -67,11 +67,11 @@ impl<'a> Draft<'a> {
         if rke.agent == RkeAgent::Asked && version.takes_agent_option() {
             arguments.push("--ssh-agent-auth".to_owned());
         }
-        // One run for all of them: each restarts the whole control plane and every kubelet.
-        let services = self.policy.services.iter();
         if self.inventory.ignore_docker_version && version.forgets_docker_version() {
             arguments.push("--ignore-docker-version".to_owned());
         }
+        // One run for all of them: each restarts the whole control plane and every kubelet.
+        let services = self.policy.services.iter();
         arguments.extend(services.flat_map(|service| ["--service".to_owned(), service.to_string()]));
         let action = Action::RotateByRke {
             program: path.display().to_string(),
@@ -79,6 +79,11 @@ impl<'a> Draft<'a> {
             arguments,
             folder: folder.display().to_string(),
             files: paths_of(rke),
+            state: match (version.rotation(), &rke.bastion.state) {
+                (RkeRotation::Nested, Some(_)) => RkeState::Present,
+                (RkeRotation::Nested, None) => RkeState::Absent,
+                (RkeRotation::None | RkeRotation::Flat, _) => RkeState::Unread,
+            },
             timeout: self.policy.wait,
         };
         let reason = "certificates are due; rke makes new ones from the cluster's CA".to_owned();
@@ -151,7 +156,8 @@ impl<'a> Draft<'a> {
                 left_out.join(", ")
             );
             self.blockers.push(
-                Finding::error("rke-on-rancher-cluster", message).hint("`--via rancher` has Rancher rotate"),
+                Finding::error("rke-rotates-every-node", message)
+                    .hint("drop `-n`; `--via direct` leaves workers out that `-n` leaves out"),
             );
         }
     }

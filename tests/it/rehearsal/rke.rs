@@ -25,25 +25,25 @@ exit "$(cat "$here/status")"
 "#;
 
 /// A stand-in for `rke`.
-struct StandIn {
+pub(super) struct StandIn {
     folder: tempfile::TempDir,
 }
 
 /// What the stand-in does when it is called.
 #[derive(Default)]
-struct Part {
-    run: RkeRun,
+pub(super) struct Part {
+    pub(super) run: RkeRun,
     /// What it says before.
-    first: &'static str,
+    pub(super) first: &'static str,
     /// What it says at the end.
-    last: &'static str,
-    status: u8,
+    pub(super) last: &'static str,
+    pub(super) status: u8,
     /// Whether it touches no node.
-    only_talks: bool,
+    pub(super) only_talks: bool,
 }
 
 impl StandIn {
-    fn new(version: &str) -> Self {
+    pub(super) fn new(version: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stand_in = Self { folder };
         std::fs::write(stand_in.path("rke"), PROGRAM).unwrap();
@@ -60,12 +60,19 @@ impl StandIn {
         self.folder.path().join(name)
     }
 
-    fn program(&self) -> String {
+    pub(super) fn program(&self) -> String {
         self.path("rke").display().to_string()
     }
 
     /// Waits until it is called, and plays its part; returns the folder and the arguments that it was called with.
     async fn play(&self, lab: &Rehearsal, part: &Part) -> Vec<String> {
+        let words = self.is_called().await;
+        self.answer(lab, part).await;
+        words
+    }
+
+    /// Waits until it is called; returns the folder and the arguments that it was called with.
+    pub(super) async fn is_called(&self) -> Vec<String> {
         // Opened for both ends: neither side waits for the other, and a test that is not called ends.
         let asked = pipe::OpenOptions::new().read_write(true).open_receiver(self.path("asked")).unwrap();
         let mut lines = BufReader::new(asked).lines();
@@ -76,6 +83,11 @@ impl StandIn {
             }
             words.push(word);
         }
+        words
+    }
+
+    /// Plays its part when it is called.
+    pub(super) async fn answer(&self, lab: &Rehearsal, part: &Part) {
         // The program is about to read: what is written before that would be lost.
         let path = self.path("log");
         let open = move || std::fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -92,11 +104,15 @@ impl StandIn {
             write_state(lab);
         }
         log.write_all(part.last.as_bytes()).unwrap();
-        words
     }
 
     /// Runs certroll while the stand-in plays its parts, one a call.
-    async fn run(&self, lab: &Rehearsal, words: &[&str], parts: &[Part]) -> (Ended, Vec<Vec<String>>) {
+    pub(super) async fn run(
+        &self,
+        lab: &Rehearsal,
+        words: &[&str],
+        parts: &[Part],
+    ) -> (Ended, Vec<Vec<String>>) {
         let words = [words, &["--progress", "lines"]].concat();
         let mut calls = Vec::new();
         let plays = async {
@@ -136,7 +152,7 @@ fn write_state(lab: &Rehearsal) {
 }
 
 /// Starts a cluster that rke 0.2 built, with its files beside the cluster.yml.
-async fn cluster(layout: Layout) -> Rehearsal {
+pub(super) async fn cluster(layout: Layout) -> Rehearsal {
     Rehearsal::of(SMALL, layout, |options| {
         options.rke_files = RkeFiles::Beside;
         options.pace = BRISK;
@@ -145,7 +161,7 @@ async fn cluster(layout: Layout) -> Rehearsal {
 }
 
 /// Returns what the nodes serve and run as the program itself judges it.
-async fn is_well(lab: &Rehearsal) {
+pub(super) async fn is_well(lab: &Rehearsal) {
     lab.certroll(&["check"]).await.expect(0);
 }
 
@@ -206,7 +222,7 @@ fn rke_renews_an_expired_cluster_and_certroll_proves_it() {
 }
 
 /// Returns the name and the outcome of the only run.
-async fn only_run(lab: &Rehearsal) -> (String, String) {
+pub(super) async fn only_run(lab: &Rehearsal) -> (String, String) {
     let runs = lab.certroll(&["runs", "-o", "json"]).await.expect(0).json();
     let [run] = runs["runs"].as_array().unwrap().as_slice() else { panic!("{runs}") };
     (run["run"].as_str().unwrap().to_owned(), run["outcome"].as_str().unwrap_or_default().to_owned())
