@@ -1,5 +1,6 @@
 //! Asks the API which nodes are ready, with the pair that every API server's own node holds.
 
+use std::error::Error;
 use std::fmt::Display;
 
 use super::Gatherer;
@@ -52,6 +53,10 @@ pub(crate) async fn api_nodes(
     observation: &Observation,
 ) -> Result<Vec<NodeStatus>, String> {
     let failed = |error: &dyn Display| error.to_string();
+    let asked = |error: &dyn Error| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
     let authority = observation.certificate(Location::Ssl, KUBE_CA).ok_or("kube-ca was not seen there")?;
     let directory = &observation.kubernetes_directory;
     let [certificate, key] =
@@ -66,7 +71,7 @@ pub(crate) async fn api_nodes(
     }
     let pair = std::str::from_utf8(&output.stdout).map_err(|_| "the pair of kube-node is not PEM")?;
     let identity = Identity::new(pair, pair, authority).map_err(|error| failed(&error))?;
-    ApiServer::new(session, &identity).nodes().await.map_err(|error| failed(&error))
+    ApiServer::new(session, &identity).nodes().await.map_err(|error| asked(&error))
 }
 
 /// Returns what the API says of a node, if it knows it.

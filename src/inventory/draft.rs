@@ -53,6 +53,13 @@ pub struct Draft {
     /// `ssh_agent_auth` of all nodes.
     #[serde(alias = "ssh_agent_auth", deserialize_with = "or_default", skip_serializing_if = "is_false")]
     pub ssh_agent_auth: bool,
+    /// `ignore_docker_version`, which rke heeds.
+    #[serde(
+        alias = "ignore_docker_version",
+        deserialize_with = "or_default",
+        skip_serializing_if = "is_false"
+    )]
+    pub ignore_docker_version: bool,
     /// `nodes`.
     #[serde(deserialize_with = "or_default")]
     pub nodes: Vec<DraftMachine>,
