@@ -19,6 +19,7 @@ mod direct_transcript;
 mod faults;
 mod halves;
 mod import;
+mod imports;
 mod leaks;
 mod lock;
 mod procedure;
