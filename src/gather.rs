@@ -41,12 +41,28 @@ pub struct Gatherer {
     inventory: Arc<Inventory>,
     transport: Arc<Transport>,
     settings: Settings,
+    pings: Pings,
+}
+
+/// Whether nodes ask Rancher for its `/ping`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pings {
+    /// They do; `check` alone has a use for it.
+    Asked,
+    /// They do not: a run looks again and again.
+    Omitted,
 }
 
 impl Gatherer {
     /// Returns a gatherer for the nodes of an inventory.
     pub fn new(inventory: Arc<Inventory>, transport: Arc<Transport>, settings: Settings) -> Self {
-        Self { inventory, transport, settings }
+        Self { inventory, transport, settings, pings: Pings::Omitted }
+    }
+
+    /// Has every node with a Rancher agent ask Rancher, too, where the agent would.
+    #[must_use]
+    pub fn asking_rancher(self) -> Self {
+        Self { pings: Pings::Asked, ..self }
     }
 
     /// Returns the inventory whose nodes it looks at.
@@ -75,7 +91,9 @@ impl Gatherer {
         let result = match self.connect(node).await {
             Ok(session) => {
                 let mut result = self.observe(node, &session).await;
-                if let Ok(observation) = &mut result {
+                if let Ok(observation) = &mut result
+                    && self.pings == Pings::Asked
+                {
                     agent::ask_rancher(&session, observation).await;
                 }
                 session.close().await;

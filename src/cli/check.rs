@@ -49,7 +49,7 @@ pub(super) async fn run(
     let loaded = settings.load()?;
     settings.warn(terminal);
     let keys = if arguments.read_keys { KeyReading::Whole } else { KeyReading::PublicPrefix };
-    let gatherer = settings.gatherer(&loaded.inventory, keys)?;
+    let gatherer = settings.gatherer(&loaded.inventory, keys)?.asking_rancher();
     let began = Instant::now();
     let rancher = rancher::consult(&arguments.rancher, gatherer.inventory(), terminal).await?;
     let mut facts = look(&gatherer, &loaded.nodes(), terminal).await;
