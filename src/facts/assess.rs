@@ -22,6 +22,19 @@ pub struct Thresholds {
     pub expiring_within: SignedDuration,
 }
 
+impl Thresholds {
+    /// Returns how a certificate stands that nothing is wrong with but its end.
+    pub(super) fn status_of_end(&self, end: Timestamp) -> CertificateStatus {
+        if end <= self.now {
+            CertificateStatus::Expired
+        } else if end <= self.now + self.expiring_within {
+            CertificateStatus::Expiring
+        } else {
+            CertificateStatus::Ok
+        }
+    }
+}
+
 /// How a certificate's file stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CertificateStatus {
@@ -86,15 +99,7 @@ pub fn certificate_status(
     let end = effective_not_after(certificate, authority);
     let is_broken = observation.key_matches(file.location, name) == Some(false)
         || authority.is_some_and(|authority| !certificate.is_signed_by(authority));
-    let status = if is_broken {
-        CertificateStatus::Invalid
-    } else if end <= thresholds.now {
-        CertificateStatus::Expired
-    } else if end <= thresholds.now + thresholds.expiring_within {
-        CertificateStatus::Expiring
-    } else {
-        CertificateStatus::Ok
-    };
+    let status = if is_broken { CertificateStatus::Invalid } else { thresholds.status_of_end(end) };
     (status, Some(end))
 }
 

@@ -38,15 +38,8 @@ pub fn saved_status(
     let Ok(certificate) = &saved.certificate else { return (CertificateStatus::Invalid, None) };
     let authority = signer(state, saved).filter(|authority| certificate.is_signed_by(authority));
     let end = effective_not_after(certificate, authority);
-    let status = if flaw(state, saved).is_some() {
-        CertificateStatus::Invalid
-    } else if end <= thresholds.now {
-        CertificateStatus::Expired
-    } else if end <= thresholds.now + thresholds.expiring_within {
-        CertificateStatus::Expiring
-    } else {
-        CertificateStatus::Ok
-    };
+    let is_broken = flaw(state, saved).is_some();
+    let status = if is_broken { CertificateStatus::Invalid } else { thresholds.status_of_end(end) };
     (status, Some(end))
 }
 
