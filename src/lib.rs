@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod escape;
 pub mod event;
 pub mod execute;
 pub mod facts;

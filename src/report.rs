@@ -7,7 +7,6 @@ pub mod backups;
 pub mod check;
 mod columns;
 pub mod duration;
-pub mod escape;
 pub mod findings;
 pub mod lines;
 pub mod names;
@@ -34,12 +33,12 @@ pub const DOCUMENT_VERSION: u32 = 1;
 
 /// Returns a document as JSON that people can read too.
 pub fn json(document: &impl Serialize) -> String {
-    escape::json(serde_json::to_string_pretty(document).unwrap_or_default())
+    crate::escape::json(serde_json::to_string_pretty(document).unwrap_or_default())
 }
 
 /// Returns a document as one line of JSON.
 pub fn json_line(document: &impl Serialize) -> String {
-    escape::json(serde_json::to_string(document).unwrap_or_default())
+    crate::escape::json(serde_json::to_string(document).unwrap_or_default())
 }
 
 /// Returns what the operator is asked to do, and how long certroll waits for it.

@@ -54,7 +54,7 @@ pub(super) async fn offer(
     if !planned.plan.blockers.is_empty() {
         for blocker in planned.plan.blockers.iter().filter(|_| terminal.is_json()) {
             let node = blocker.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
-            terminal.tell(&format!("blocker: {node}{}", report::escape::shown(&blocker.message)));
+            terminal.tell(&format!("blocker: {node}{}", crate::escape::shown(&blocker.message)));
         }
         return Err(Failure::blocked(&planned.plan.blockers));
     }

@@ -2,11 +2,11 @@
 
 use super::failure::{Failure, REFUSED};
 use super::terminal::Terminal;
+use crate::escape::shown;
 use crate::event::RunState;
 use crate::facts::Facts;
 use crate::inventory::{NodeName, Role};
 use crate::plan::{Away, Majority, Plan, Step, away};
-use crate::report::escape::shown;
 
 /// Refuses to go on without nodes of etcd and the control plane, unless the operator waives them now, and says what is left out; `what`
 /// says what it is that does not go on, `earlier` what attempts at its run there were.

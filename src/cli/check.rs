@@ -8,6 +8,7 @@ use super::failure::{Failure, USAGE};
 use super::rancher;
 use super::settings::Settings;
 use super::terminal::{Drawing, Terminal};
+use crate::escape::shown;
 use crate::facts::probe::KeyReading;
 use crate::facts::{Facts, Thresholds, assess, assess_saved_state, state_drift};
 use crate::finding::Finding;
@@ -17,7 +18,6 @@ use crate::pki::SavedState;
 use crate::report;
 use crate::report::check::CheckStatus;
 use crate::report::check::state::{StateCheck, state_status};
-use crate::report::escape::shown;
 use crate::workstation::read_saved_state;
 
 /// Looks at every selected node, or at a saved state, or at both, and says what is wrong.

@@ -15,9 +15,9 @@ use super::arguments::{Common, ImportArguments, ImportOutput, ImportSource};
 use super::failure::{FAILED, Failure, REFUSED, USAGE};
 use super::settings::Settings;
 use super::terminal::Terminal;
+use crate::escape::shown;
 use crate::inventory::{Draft, DraftMachine, Inventory, Parsed, Role};
 use crate::report::duration::count;
-use crate::report::escape::shown;
 use crate::workstation::{WorkstationError, replace_file, write_key};
 
 /// Imports a cluster.

@@ -9,6 +9,7 @@ use super::arguments::RancherOptions;
 use super::failure::{CANCELLED, FAILED, Failure, REFUSED, USAGE};
 use super::settings;
 use super::terminal::Terminal;
+use crate::escape::shown;
 use crate::execute::Rancher;
 use crate::facts::AGENT_CHECK_INTERVAL;
 use crate::inventory::{Inventory, Secret};
@@ -17,7 +18,6 @@ use crate::rancher::{
     Client, Cluster, OwnAuthority, RancherError, Rotation, ServerVersion, Settings, Trust, first_look,
     rotation_state,
 };
-use crate::report::escape::shown;
 
 /// How long Rancher may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,8 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Common, Output, Progress, When};
 use super::settings::outlives_terminal;
+use crate::escape::guarded;
 use crate::inventory::Secret;
-use crate::report::escape::guarded;
 use crate::report::{self, Color, Detail, Style};
 use crate::transport::AskSecret;
 

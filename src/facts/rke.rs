@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::escape;
+
 /// A version of rke, as it says it (`v0.2.8`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RkeVersion {
@@ -148,7 +150,7 @@ impl RkeLine {
 fn plain(line: &str) -> String {
     let line = console::strip_ansi_codes(line);
     let harmless = |letter: char| if letter == '\t' { ' ' } else { letter };
-    line.chars().map(harmless).filter(|letter| !letter.is_control()).collect()
+    line.chars().map(harmless).filter(|letter| !escape::is_unsafe(*letter)).collect()
 }
 
 /// Returns what logrus has quoted; a text without quotes is as it is.

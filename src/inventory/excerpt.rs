@@ -6,6 +6,7 @@
 use unicode_width::UnicodeWidthChar;
 
 use super::source::Place;
+use crate::escape;
 
 /// Columns of a line that are shown.
 const LONGEST: usize = 100;
@@ -108,15 +109,9 @@ fn push_visible(text: &mut String, character: char) {
     }
 }
 
-/// Returns a character that a terminal does not act upon: what steers it (escape sequences, direction of writing) is replaced.
+/// Returns a character that a terminal shows and does not act upon: what steers it is replaced, in one column.
 pub(super) fn visible(character: char) -> char {
-    match character {
-        '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            '\u{fffd}'
-        }
-        other if other.is_control() => '\u{fffd}',
-        other => other,
-    }
+    if escape::is_unsafe(character) { '\u{fffd}' } else { character }
 }
 
 /// Returns whether a line may hold a secret: in doubt it does, for errors are pasted into tickets.

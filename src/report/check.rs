@@ -140,7 +140,7 @@ pub(super) fn first_to_end(facts: &Facts, now: jiff::Timestamp) -> Option<String
     });
     let (end, node, name) = ends.min_by_key(|(end, _, _)| *end)?;
     (end > now).then(|| {
-        let name = super::escape::shown(name);
+        let name = crate::escape::shown(name);
         format!(
             "The first certificate to end is {name} of {node}, in {} ({}).",
             between(now, end),

@@ -2,9 +2,9 @@
 //!
 //! Every table of a text report is made of them.
 
-use super::escape::shown;
 use super::style::{Style, Tone};
 use super::wrap::{narrowest, width_of, wrap};
+use crate::escape::shown;
 
 /// How many blanks stand between two columns.
 const GAP: usize = 3;

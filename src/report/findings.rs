@@ -67,7 +67,7 @@ pub fn hints(findings: &[Finding], style: Style) -> String {
 /// Returns the line of one way out.
 pub fn hint(text: &str, style: Style) -> String {
     let mut line = style.paint(Tone::Strong, "hint:");
-    let _ = writeln!(line, " {}", paragraph(&super::escape::shown(text), style.width, 6));
+    let _ = writeln!(line, " {}", paragraph(&crate::escape::shown(text), style.width, 6));
     line
 }
 

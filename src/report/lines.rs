@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::escape::shown;
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
 use crate::inventory::NodeName;
 use crate::plan::{StageName, StepId};
@@ -125,7 +126,7 @@ pub fn line(event: &Event) -> Option<String> {
         (None, None) => what,
         _ => format!("{stage:<13}  {node:<12}  {what}"),
     };
-    Some(format!("{}  {}", time(event.at), printable(&text)))
+    Some(format!("{}  {}", time(event.at), shown(&text)))
 }
 
 /// Where something happened.
@@ -179,24 +180,6 @@ pub(super) fn elapsed(duration: Duration) -> String {
         seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
-}
-
-/// Returns a text in which nothing moves a terminal's cursor: control characters and changes of direction are escaped.
-///
-/// Messages quote what nodes, Rancher and files say.
-pub(super) fn printable(text: &str) -> String {
-    let moves = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
-        if moves(character) {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        shown
-    })
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::columns::{Cell, Columns};
 use super::duration::count;
-use super::escape::shown;
 use super::style::{Detail, Style, Tone};
 use super::{DOCUMENT_VERSION, findings};
 use crate::command::DEFAULT_DOCKER_SOCKET;
+use crate::escape::shown;
 use crate::finding::Finding;
 use crate::inventory::{Inventory, Node, Role, SshCredentials};
 

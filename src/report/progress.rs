@@ -10,8 +10,8 @@ use console::{Term, truncate_str};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use super::escape::guarded;
-use super::lines::{elapsed, printable, time};
+use super::lines::{elapsed, time};
+use crate::escape::{guarded, shown};
 use crate::event::{Event, EventKind, Outcome, RunState, StageOutline, StepState};
 use crate::inventory::NodeName;
 use crate::plan::StepId;
@@ -320,7 +320,7 @@ impl Canvas {
             #[cfg(test)]
             Width::Columns(columns) => *columns,
         };
-        let row = |row: &String| truncate_str(&printable(row), width.saturating_sub(1), "…").into_owned();
+        let row = |row: &String| truncate_str(&shown(row), width.saturating_sub(1), "…").into_owned();
         rows.iter().map(row).collect::<Vec<_>>().join("\n")
     }
 }

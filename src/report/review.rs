@@ -18,12 +18,12 @@ use std::fmt::Write as _;
 use super::check::first_to_end;
 use super::columns::{Cell, Columns, NO_BREAK};
 use super::duration::{count, moment};
-use super::escape::{shown, shown_lines};
 use super::findings::{hints, lines};
 use super::names::folded;
 use super::nodes::append_findings;
 use super::style::{Detail, Style, Tone};
 use super::wrap::paragraph;
+use crate::escape::{shown, shown_lines};
 use crate::facts::Facts;
 use crate::plan::{Action, Guard, Plan, Procedure, Stage, StageName, Via};
 

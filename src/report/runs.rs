@@ -13,9 +13,9 @@ use jiff::Timestamp;
 
 use super::columns::{Cell, Columns};
 use super::duration::{count, moment, took};
-use super::escape::shown;
 use super::findings::hint;
 use super::style::{Detail, Style, Tone};
+use crate::escape::shown;
 use crate::event::{Attempt, Outcome, RunOutcome, RunState, StepState};
 use crate::plan::{Procedure, StageName};
 

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::escape::shown;
 use crate::event::{Outcome, RunOutcome, RunState, StepState};
 use crate::facts::Facts;
 use crate::inventory::NodeName;
 use crate::plan::{Action, Plan, StageName, away};
 use standing::Standing;
 
-use super::lines::{elapsed, names, outcome_word, printable};
+use super::lines::{elapsed, names, outcome_word};
 
 /// Returns the end screen of a run. `facts` are those that the plan was made from.
 pub fn summary(state: &RunState, plan: &Plan, facts: &Facts) -> String {
@@ -54,7 +55,7 @@ fn headline(state: &RunState) -> String {
     let took = took.and_then(|took| Duration::try_from(took).ok()).unwrap_or_default();
     let mut line = format!(
         "Run {} {end} after {}: {done} of {} steps done",
-        printable(short(&state.run)),
+        shown(short(&state.run)),
         elapsed(took),
         state.steps.len()
     );
@@ -148,7 +149,7 @@ fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
         let head = format!("{:<8}  {:<13}", row.word, row.stage);
-        let nodes = printable(&row.nodes);
+        let nodes = shown(&row.nodes);
         let mut beside = format!("{head}  {nodes:<width$}  ");
         if nodes.chars().count() > width {
             let _ = writeln!(text, "{head}  {nodes}");
@@ -157,7 +158,7 @@ fn table(rows: &[Row]) -> String {
         let beneath = format!("{:25}{:width$}  ", "", "");
         for (index, line) in row.lines.iter().enumerate() {
             let margin = if index == 0 { &beside } else { &beneath };
-            let _ = writeln!(text, "{margin}{}", printable(line));
+            let _ = writeln!(text, "{margin}{}", shown(line));
         }
     }
     text
@@ -179,8 +180,8 @@ fn finished_nodes(state: &RunState) -> String {
     done.retain(|node| state.steps.iter().filter(|step| step.node.as_ref() == Some(*node)).all(is_well));
     match done.len() {
         0 => String::new(),
-        1 => format!("\nDone on 1 node: {}\n", printable(&names(done))),
-        count => format!("\nDone on {count} nodes: {}\n", printable(&names(done))),
+        1 => format!("\nDone on 1 node: {}\n", shown(&names(done))),
+        count => format!("\nDone on {count} nodes: {}\n", shown(&names(done))),
     }
 }
 
@@ -200,7 +201,7 @@ fn backups(state: &RunState, plan: &Plan, facts: &Facts, standing: Standing) -> 
     let mut text = "\nBackups:\n".to_owned();
     for (directory, nodes) in &places {
         let path = archive(directory, &state.run);
-        let _ = writeln!(text, "  {}  on {}", printable(&path), printable(&names(nodes.iter().copied())));
+        let _ = writeln!(text, "  {}  on {}", shown(&path), shown(&names(nodes.iter().copied())));
     }
     if standing == Standing::Untouched {
         return text;
@@ -213,7 +214,7 @@ fn backups(state: &RunState, plan: &Plan, facts: &Facts, standing: Standing) -> 
     for directory in places.keys() {
         let path = crate::command::quote(&archive(directory, &state.run));
         let line = format!("tar -C {} -xpf {path}", crate::command::quote(directory));
-        let _ = writeln!(text, "  {}", printable(&line));
+        let _ = writeln!(text, "  {}", shown(&line));
     }
     text.push_str(
         "then restart the components that the node runs, one node at a time, with `docker restart`:\n  \
@@ -238,9 +239,9 @@ fn changed_something(state: &RunState, plan: &Plan) -> bool {
 /// Returns the commands that come next.
 fn next(state: &RunState, plan: &Plan, facts: &Facts) -> String {
     if let Some(line) = undone::next(state, plan) {
-        return format!("\nhint: {}\n", printable(&line));
+        return format!("\nhint: {}\n", shown(&line));
     }
-    let run = printable(&state.run);
+    let run = shown(&state.run);
     let back = if changed_something(state, plan) {
         format!("; or `certroll rollback {run}` takes back what it did")
     } else {
@@ -262,8 +263,8 @@ fn next(state: &RunState, plan: &Plan, facts: &Facts) -> String {
             let away: Vec<&str> = away.collect();
             match (failed.is_empty(), away.is_empty()) {
                 (true, true) => format!("put the cause right; then {again}"),
-                (true, false) => format!("when {} can be reached again, {again}", printable(&away.join(" "))),
-                (false, _) => format!("put {} right; then {again}", printable(&failed.join(" "))),
+                (true, false) => format!("when {} can be reached again, {again}", shown(&away.join(" "))),
+                (false, _) => format!("put {} right; then {again}", shown(&failed.join(" "))),
             }
         }
         Some(RunOutcome::Cancelled) | None => again,

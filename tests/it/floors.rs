@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors from the ground up; a module imports only from floors beneath its own.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "command", "finding", "inventory", "pki"],
+    &["clock", "command", "escape", "finding", "inventory", "pki"],
     &["facts"],
     &["plan"],
     &["event"],
@@ -25,6 +25,8 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     // A finding names its node, and reading an inventory makes findings.
     ("finding", "inventory"),
     ("inventory", "finding"),
+    // Errors of a file show its lines.
+    ("inventory", "escape"),
     // Which files lie on a node follows from the inventory.
     ("pki", "inventory"),
     // Requests go over a channel of a session.
@@ -50,7 +52,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 const BESIDE: (&str, &[&str]) = ("sim", &["inventory"]);
 
 /// Modules without effects: the same values in give the same values out.
-const PURE: &[&str] = &["inventory", "pki", "command", "finding", "facts", "plan", "event", "report"];
+const PURE: &[&str] =
+    &["inventory", "pki", "command", "escape", "finding", "facts", "plan", "event", "report"];
 
 /// The one file of a pure module that has an effect: bars know how wide the terminal is.
 const EFFECTFUL_FILE: &str = "report/progress.rs";

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use certroll::escape::shown;
 use certroll::event::RunState;
 use certroll::facts::probe::read;
 use certroll::facts::{BastionFiles, Content, Facts, Observation, Thresholds, assess};
@@ -13,7 +14,6 @@ use certroll::plan::{
     self, AfterDirect, CustomCertificates, Direct, KubeletServing, Plan, Policy, Procedure, Renewal, Via,
 };
 use certroll::report::check::{self, Check};
-use certroll::report::escape::shown;
 use certroll::report::review::{self, Review};
 use certroll::report::{Style, lines, nodes, runs, shell};
 use jiff::{SignedDuration, Timestamp};

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::document::{CertificateEntry, CheckDocument, saved_entry};
 use super::{CheckStatus, counts, row};
+use crate::escape::shown;
 use crate::facts::{CertificateStatus, Thresholds, saved_status};
 use crate::finding::{Finding, Severity};
 use crate::pki::{Class, Location, SavedCertificate, SavedState, StateKind, class};
 use crate::report::columns::{Cell, Columns, NOTHING};
 use crate::report::duration::{between, count, expiry, moment};
-use crate::report::escape::shown;
 use crate::report::nodes::append_findings;
 use crate::report::style::{Detail, Style, Tone};
 

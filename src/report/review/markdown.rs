@@ -7,11 +7,11 @@ use super::{
     IF_NEEDED, Review, certificates, commands, count_of, goal, is_decided_later, nothing_to_do, pace, place,
     warning,
 };
+use crate::escape::{shown, shown_lines};
 use crate::finding::Finding;
 use crate::plan::{NewCertificate, Plan, Stage};
 use crate::report::columns::NO_BREAK;
 use crate::report::duration::moment;
-use crate::report::escape::{shown, shown_lines};
 use crate::report::findings::grouped;
 use crate::report::names::folded;
 use crate::report::style::{Detail, Style};

@@ -1,11 +1,11 @@
 use std::fmt::Write as _;
 
 use super::{Life, outcome};
+use crate::escape::shown;
 use crate::event::RunState;
 use crate::inventory::NodeName;
 use crate::plan::{Plan, Stage, StepId};
 use crate::report::duration::{count, moment};
-use crate::report::escape::shown;
 use crate::report::lines::names;
 use crate::report::style::{Style, Tone};
 use crate::report::wrap::paragraph;

@@ -11,7 +11,7 @@ use crate::plan::{Action, CertificateBefore, FileCopy, Guard, Stage, Step, kube_
 use super::Runbook;
 use super::direct::{left_undone, switch};
 use super::text::{Line, comment, document, double_quoted, inside_double_quotes, render};
-use crate::report::lines::printable;
+use crate::escape::shown;
 use crate::report::review::rke_command;
 
 impl Runbook<'_> {
@@ -70,7 +70,7 @@ impl Runbook<'_> {
         } else {
             &step.reason
         };
-        let said = inside_double_quotes(&printable(&format!("{}: {reason}", label(&step.action))));
+        let said = inside_double_quotes(&shown(&format!("{}: {reason}", label(&step.action))));
         let mut lines = vec![Line::code(format!("say \"   $node: {said}\""))];
         match &step.action {
             Action::Preflight => {

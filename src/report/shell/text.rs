@@ -1,10 +1,10 @@
 //! Text of a shell script: comments, words that a person reads, here-documents.
 
-use super::super::lines::printable;
+use crate::escape::shown;
 
 /// Returns a text as lines of a comment.
 pub(super) fn comment(text: &str) -> String {
-    format!("# {}\n", printable(text))
+    format!("# {}\n", shown(text))
 }
 
 /// Returns a text as a comment that gives each sentence a line.
@@ -14,7 +14,7 @@ pub(super) fn sentences(text: &str) -> String {
 
 /// Returns a text for people as one word in double quotes; nothing in it is expanded.
 pub(super) fn double_quoted(text: &str) -> String {
-    format!("\"{}\"", inside_double_quotes(&printable(text)))
+    format!("\"{}\"", inside_double_quotes(&shown(text)))
 }
 
 /// Returns a text as it stands between double quotes.

@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::standing::Phase;
-use super::{NODES_WIDTH, names, printable};
+use super::{NODES_WIDTH, names};
+use crate::escape::shown;
 use crate::event::{Outcome, RunState};
 use crate::facts::Facts;
 use crate::inventory::NodeName;
@@ -47,11 +48,11 @@ pub(super) fn text(state: &RunState, plan: &Plan, facts: &Facts) -> String {
     let ends_width = rows.iter().map(|row| row.ends.len()).max().unwrap_or_default();
     let mut text = "\nCertificates, with the day on which they ended before and end now:\n".to_owned();
     for (row, place) in rows.iter().zip(&places) {
-        let rest = format!("{:ends_width$}   {}", row.ends, printable(place));
+        let rest = format!("{:ends_width$}   {}", row.ends, shown(place));
         if row.names.len() > width {
-            let _ = writeln!(text, "  {}\n  {:width$}   {rest}", printable(&row.names), "");
+            let _ = writeln!(text, "  {}\n  {:width$}   {rest}", shown(&row.names), "");
         } else {
-            let _ = writeln!(text, "  {:width$}   {rest}", printable(&row.names));
+            let _ = writeln!(text, "  {:width$}   {rest}", shown(&row.names));
         }
     }
     if rancher_rotated(state, plan) {

@@ -2,7 +2,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::{names, printable};
+use super::names;
+use crate::escape::shown;
 use crate::event::{RunOutcome, RunState, StepState};
 use crate::facts::Facts;
 use crate::inventory::NodeName;
@@ -82,7 +83,7 @@ pub(super) fn text(standing: Standing, state: &RunState, plan: &Plan, facts: &Fa
         if text.is_empty() {
             text.push('\n');
         }
-        let _ = writeln!(text, "{}", printable(&line));
+        let _ = writeln!(text, "{}", shown(&line));
         text
     })
 }

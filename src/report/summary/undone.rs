@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::printable;
+use crate::escape::shown;
 use crate::event::{RunOutcome, RunState};
 use crate::plan::{Plan, Procedure};
 
@@ -28,7 +28,7 @@ pub(super) fn text(plan: &Plan) -> String {
             text.push_str("\nNot undone:\n");
         }
         let node = finding.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
-        let _ = writeln!(text, "  {}", printable(&format!("{node}{}", finding.message)));
+        let _ = writeln!(text, "  {}", shown(&format!("{node}{}", finding.message)));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Escaping keeps what nodes say from moving the cursor, colouring the screen or turning the direction of text.
 //!
-//! Every text report passes words of nodes, files and servers through it.
+//! Every text report passes words of nodes, files and servers through it; one list says what acts on a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -78,7 +78,7 @@ pub fn json(text: String) -> String {
 
 /// Returns whether a character acts on the terminal instead of being shown, or hides: controls, marks that reorder text, and
 /// letters without any shape, with which one name can pass for another.
-fn is_unsafe(character: char) -> bool {
+pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
