@@ -425,7 +425,7 @@ impl Execution<'_> {
     /// Records the end of the run.
     fn finish(self) -> Result<RunState, JournalError> {
         let (done, failed, not_run) = self.recorder.state().counts();
-        let unhandled = !self.run.plan.not_handled.is_empty();
+        let unhandled = self.run.plan.misses_nodes();
         let (outcome, exit_status) = match (failed, not_run, unhandled) {
             (0, 0, false) => (RunOutcome::Done, 0),
             (0, 0, true) => (RunOutcome::Done, 1),

@@ -90,6 +90,11 @@ impl NodeFacts {
         self.roles.contains(&role)
     }
 
+    /// Returns whether the node was to be seen, and was not: one that runs Windows is no fault.
+    pub fn is_missed(&self) -> bool {
+        self.result.as_ref().is_err_and(|unseen| unseen.cause == Cause::Fault)
+    }
+
     /// Returns whether the node is a worker and nothing else: Rancher's rotation reaches it last, through its agent.
     pub fn is_worker_only(&self) -> bool {
         self.roles == [Role::Worker]
@@ -105,6 +110,38 @@ pub struct Unseen {
     pub error: String,
     /// The way out.
     pub hint: Option<String>,
+    /// Whether something is wrong with it.
+    #[serde(default)]
+    pub cause: Cause,
+}
+
+/// What it means that nothing was seen of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Something is wrong, and may be put right.
+    #[default]
+    Fault,
+    /// It is a worker that runs Windows: nothing is wrong, and there is nothing to look at.
+    Windows,
+}
+
+impl Unseen {
+    /// Returns that something went wrong.
+    pub fn fault(reachable: bool, error: String, hint: Option<String>) -> Self {
+        Self { reachable, error, hint, cause: Cause::Fault }
+    }
+
+    /// Returns that a worker is left alone, for it runs Windows; `evidence` says how that is known.
+    pub fn windows(evidence: &str) -> Self {
+        let hint = "its certificates are renewed by what made it a node: Rancher, or rke with `--via rke`";
+        Self {
+            reachable: true,
+            error: format!("it runs Windows ({evidence}), where certroll changes nothing"),
+            hint: Some(hint.to_owned()),
+            cause: Cause::Windows,
+        }
+    }
 }
 
 /// What was seen on a node.

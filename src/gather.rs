@@ -88,6 +88,10 @@ impl Gatherer {
 
     /// Connects to a node, looks at it, and closes the connection.
     async fn look(&self, node: &Node) -> NodeFacts {
+        if let Some(label) = node.windows_label() {
+            let evidence = format!("its label `{label}` says so");
+            return facts_of(node, Err(Unseen::windows(&evidence)));
+        }
         let result = match self.connect(node).await {
             Ok(session) => {
                 let mut result = self.observe(node, &session).await;
@@ -137,13 +141,12 @@ impl Gatherer {
         let output =
             session.run_line(&probe.script(), None, None).await.map_err(|error| unseen(&error, true))?;
         let midway = midway(asked_at, self.settings.clock.now());
-        read(&output.stdout_text(), &marker, midway).map_err(|error| Unseen {
-            reachable: true,
-            error: match output.stderr_text() {
+        read(&output.stdout_text(), &marker, midway).map_err(|error| {
+            let told = match output.stderr_text() {
                 said if said.is_empty() => error.to_string(),
                 said => format!("{error} ({})", said.lines().next().unwrap_or_default()),
-            },
-            hint: error.hint(),
+            };
+            Unseen::fault(true, told, error.hint())
         })
     }
 }
@@ -155,7 +158,7 @@ fn midway(before: Timestamp, after: Timestamp) -> Timestamp {
 
 /// Returns a failure to connect or to run the probe as a fact.
 fn unseen(error: &TransportError, reachable: bool) -> Unseen {
-    Unseen { reachable, error: error.to_string(), hint: error.hint() }
+    Unseen::fault(reachable, error.to_string(), error.hint())
 }
 
 /// Returns the facts of a node.

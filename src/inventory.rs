@@ -147,6 +147,19 @@ impl Node {
         self.roles.contains(&role)
     }
 
+    /// Returns the label by which the node says that it runs Windows. Only workers can.
+    ///
+    /// Rancher and kubelets set these labels; rke asks docker (v1.2.0 `hosts/hosts.go` `IsWindows`).
+    pub fn windows_label(&self) -> Option<&'static str> {
+        let is_windows = |label: &&str| {
+            self.labels.get(*label).is_some_and(|value| value.trim().eq_ignore_ascii_case("windows"))
+        };
+        if self.roles != [Role::Worker] {
+            return None;
+        }
+        ["kubernetes.io/os", "beta.kubernetes.io/os", "cattle.io/os"].into_iter().find(is_windows)
+    }
+
     /// Returns whether a name that somebody else has for a machine is one of this node's: its name or an address.
     pub fn is_known_as(&self, name: &str) -> bool {
         [self.name.as_str(), &self.address, &self.internal_address]

@@ -165,6 +165,11 @@ impl Plan {
         self.steps().any(|step| step.action.changes_something())
     }
 
+    /// Returns whether nodes are left out that are to be handled later: a failure.
+    pub fn misses_nodes(&self) -> bool {
+        self.not_handled.iter().any(|left_out| left_out.left_out == LeftOut::ForNow)
+    }
+
     /// Returns every step, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.stages.iter().flat_map(|stage| &stage.steps)
@@ -183,8 +188,30 @@ pub struct NotHandled {
     pub node: NodeName,
     /// Why, and what that means for it.
     pub reason: String,
-    /// The command that handles it later.
+    /// The command that handles it later, or what handles it else.
     pub hint: String,
+    /// Whether that is a failure.
+    #[serde(default, skip_serializing_if = "LeftOut::is_for_now")]
+    pub left_out: LeftOut,
+}
+
+/// What it means that a node is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftOut {
+    /// It should have been handled, and is to be handled later: a failure.
+    #[default]
+    ForNow,
+    /// It is none that this program handles.
+    ForGood,
+}
+
+impl LeftOut {
+    // serde passes a reference.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    fn is_for_now(&self) -> bool {
+        *self == Self::ForNow
+    }
 }
 
 /// The stages, in the order in which they are run.

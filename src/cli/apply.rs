@@ -60,7 +60,7 @@ pub(super) async fn offer(
     }
     if !planned.plan.has_work() {
         terminal.mention("Nothing to do.");
-        return Ok(u8::from(!planned.plan.not_handled.is_empty()));
+        return Ok(u8::from(planned.plan.misses_nodes()));
     }
     if answer == Answer::ToBeAsked {
         confirm(terminal, "Carry out this plan?")?;

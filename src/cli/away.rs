@@ -60,7 +60,7 @@ pub(super) fn leave_out(
 /// Names the nodes on which an earlier attempt may have left the lock of a run, and that cannot be asked for it now: once the run has
 /// ended, nobody else gives it back.
 fn warn_of_locks(plan: &Plan, facts: &Facts, run: &str, terminal: &Terminal) {
-    let unseen = facts.nodes.iter().filter(|node| node.result.is_err());
+    let unseen = facts.nodes.iter().filter(|node| node.is_missed());
     for node in unseen.filter(|node| plan.lock_nodes.contains(&node.name)) {
         terminal.tell(&format!(
             "warning: the lock of run {0} may still lie on {1}: when {1} is back, `certroll apply --resume {0}` gives it back, or, once \

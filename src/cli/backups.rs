@@ -96,7 +96,7 @@ fn unfinished(settings: &Settings, loaded: &Loaded, facts: &Facts) -> BTreeSet<S
     let (runs, _) = read_runs(&folders);
     let is_done = |run: &RecordedRun| run.state.outcome == Some(RunOutcome::Done);
     // The nodes that a rollback could not reach still need their backup.
-    let is_whole = |run: &&RecordedRun| is_done(run) && run.plan.not_handled.is_empty();
+    let is_whole = |run: &&RecordedRun| is_done(run) && !run.plan.misses_nodes();
     let taken_back: BTreeSet<&str> =
         runs.iter().filter(is_whole).filter_map(|run| run.plan.undoes.as_deref()).collect();
     let open = runs.iter().filter(|run| !is_done(run) && !taken_back.contains(run.state.run.as_str()));

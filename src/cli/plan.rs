@@ -62,7 +62,7 @@ pub(super) async fn run(
         None => format!("`certroll apply{}`", options_again(settings, plan, arguments)),
     };
     show(settings, terminal, &planned, Some(&next).filter(|_| plan.has_work()).map(String::as_str));
-    let is_partial = !plan.not_handled.is_empty();
+    let is_partial = plan.misses_nodes();
     Ok(match (plan.blockers.is_empty(), plan.has_work()) {
         (false, _) => REFUSED,
         (true, _) if is_partial => FAILED,

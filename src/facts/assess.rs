@@ -6,7 +6,7 @@ use super::agent::{agent_findings, left_to_agent};
 use super::sans::san_findings;
 use super::standing::standing_finding;
 use super::{
-    Bundle, Container, Content, Facts, File, Health, NodeFacts, Observation, Served, bundle_of,
+    Bundle, Cause, Container, Content, Facts, File, Health, NodeFacts, Observation, Served, bundle_of,
     certificate_file_name,
 };
 use crate::finding::{Finding, Severity};
@@ -109,6 +109,11 @@ pub fn assess(inventory: &Inventory, facts: &Facts, thresholds: &Thresholds) -> 
     for node in &facts.nodes {
         match &node.result {
             Ok(observation) => findings.extend(assess_node(inventory, node, observation, thresholds)),
+            Err(unseen) if unseen.cause == Cause::Windows => {
+                let finding =
+                    Finding::info("windows-node", format!("left alone: {}", unseen.error)).on(&node.name);
+                findings.push(Finding { hint: unseen.hint.clone(), ..finding });
+            }
             Err(unseen) => {
                 let word = if unseen.reachable { "not looked at" } else { "unreachable" };
                 let finding =

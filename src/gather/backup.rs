@@ -37,10 +37,9 @@ impl Gatherer {
         let output = session.run(&look.command(), &seen.access, &node.docker_socket).await;
         session.close().await;
         let output = output.map_err(|error| unseen(&error, true))?;
-        look.read(&output.stdout_text()).ok_or_else(|| Unseen {
-            reachable: true,
-            error: format!("the look at its backups broke off: {}", output.stderr_text()),
-            hint: None,
+        look.read(&output.stdout_text()).ok_or_else(|| {
+            let error = format!("the look at its backups broke off: {}", output.stderr_text());
+            Unseen::fault(true, error, None)
         })
     }
 }

@@ -73,7 +73,7 @@ pub fn check_status(facts: &Facts, findings: &[Finding], thresholds: &Thresholds
                 )
         })
     };
-    if facts.nodes.iter().any(|node| node.result.is_err()) {
+    if facts.nodes.iter().any(NodeFacts::is_missed) {
         CheckStatus::Unseen
     } else if findings.iter().any(|finding| finding.severity == Severity::Error)
         || facts.seen().any(|(_, observation)| is_worrying(observation))

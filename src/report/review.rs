@@ -25,7 +25,7 @@ use super::style::{Detail, Style, Tone};
 use super::wrap::paragraph;
 use crate::escape::{shown, shown_lines};
 use crate::facts::Facts;
-use crate::plan::{Action, Guard, Plan, Procedure, Stage, StageName, Via};
+use crate::plan::{Action, Guard, LeftOut, NotHandled, Plan, Procedure, Stage, StageName, Via};
 
 pub(in crate::report) use commands::rke_command;
 pub use document::{PlanDocument, document};
@@ -269,22 +269,35 @@ fn pace(stage: &Stage) -> String {
 
 /// Returns the nodes that get less than the plan's goal.
 fn not_handled(plan: &Plan, style: Style) -> String {
-    if plan.not_handled.is_empty() {
-        return String::new();
+    let of_kind = |kind: LeftOut, tone: Tone, title: &str| {
+        let mut nodes = plan.not_handled.iter().filter(|node| node.left_out == kind).peekable();
+        if nodes.peek().is_none() {
+            return String::new();
+        }
+        let mut columns = Columns::indented(INDENT);
+        for node in nodes {
+            columns.push(vec![
+                Cell::new(node.node.as_str()).tone(Tone::Strong),
+                Cell::new(&node.reason),
+                Cell::new(handled_by(node)),
+            ]);
+        }
+        format!("\n{}\n{}", style.paint(tone, title), columns.render(style))
+    };
+    let missed = of_kind(
+        LeftOut::ForNow,
+        Tone::Warning,
+        "Not handled, with the command that handles it when it is back:",
+    );
+    missed + &of_kind(LeftOut::ForGood, Tone::Strong, "Not handled, with what handles it instead:")
+}
+
+/// Returns what handles a node that the plan leaves out.
+fn handled_by(node: &NotHandled) -> String {
+    match node.left_out {
+        LeftOut::ForNow => format!("`{}`", node.hint),
+        LeftOut::ForGood => node.hint.clone(),
     }
-    let mut columns = Columns::indented(INDENT);
-    for left_out in &plan.not_handled {
-        columns.push(vec![
-            Cell::new(left_out.node.as_str()).tone(Tone::Strong),
-            Cell::new(&left_out.reason),
-            Cell::new(format!("`{}`", left_out.hint)),
-        ]);
-    }
-    format!(
-        "\n{}\n{}",
-        style.paint(Tone::Warning, "Not handled, with the command that handles it when it is back:"),
-        columns.render(style)
-    )
 }
 
 /// Returns the last lines: what it amounts to, and what to type next.

@@ -13,8 +13,8 @@ use crate::facts::{Facts, NodeFacts, Observation, Standing, Unseen};
 use crate::inventory::{Bastion, Inventory, MaxUnavailable, Node, NodeName, Role, SshCredentials};
 use crate::pki::Fingerprint;
 use crate::plan::{
-    Action, CertificateBefore, FileCopy, Guard, HEALTH_TIMEOUT, KubeAdminSource, NotHandled, PLAN_VERSION,
-    Plan, Procedure, Stage, StageName, Step, StepId, TmpFolder, Via,
+    Action, CertificateBefore, FileCopy, Guard, HEALTH_TIMEOUT, KubeAdminSource, LeftOut, NotHandled,
+    PLAN_VERSION, Plan, Procedure, Stage, StageName, Step, StepId, TmpFolder, Via,
 };
 
 pub(super) use direct::{
@@ -300,6 +300,7 @@ pub(super) fn plan() -> Plan {
             node: name("w-5"),
             reason: "unreachable: it keeps its old certificates".to_owned(),
             hint: "run `certroll plan restart -n w-5` when it is back".to_owned(),
+            left_out: LeftOut::ForNow,
         }],
         lock_nodes: vec![name("cp-1"), name("cp-2")],
         majority: crate::plan::Majority::Needed,

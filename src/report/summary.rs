@@ -249,7 +249,7 @@ fn next(state: &RunState, plan: &Plan, facts: &Facts) -> String {
     };
     let again = format!("`certroll apply --resume {run}` goes on where it stopped{back}");
     let line = match state.outcome {
-        Some(RunOutcome::Done) if plan.not_handled.is_empty() => {
+        Some(RunOutcome::Done) if !plan.misses_nodes() => {
             "`certroll check` looks at the cluster again".to_owned()
         }
         Some(RunOutcome::Done) => {

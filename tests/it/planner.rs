@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use certroll::facts::{Facts, NodeFacts, Unseen};
 use certroll::inventory::{MaxUnavailable, NodeName, Role};
-use certroll::plan::{Action, Plan, Policy, Procedure, Renewal, Via, basis, check, moved, plan};
+use certroll::plan::{Action, LeftOut, Plan, Policy, Procedure, Renewal, Via, basis, check, moved, plan};
 use jiff::SignedDuration;
 
 use crate::golden::Golden;
@@ -286,8 +286,7 @@ fn a_selection_of_workers_is_refused_without_a_defect() {
 }
 
 fn unreachable(node: &NodeFacts) -> NodeFacts {
-    let unseen =
-        Unseen { reachable: false, error: "10.77.0.14:22 refused the connection".to_owned(), hint: None };
+    let unseen = Unseen::fault(false, "10.77.0.14:22 refused the connection".to_owned(), None);
     NodeFacts { result: Err(unseen), ..node.clone() }
 }
 
@@ -299,6 +298,20 @@ fn a_worker_that_is_away_is_named_and_the_rest_is_done() {
     let plan = planned(&golden, &facts, &policy(&golden, Procedure::Rotate));
     assert_eq!(plan.blockers, []);
     assert_eq!(plan.not_handled.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["n4"]);
+    assert!(plan.steps().all(|step| step.node.as_ref().is_none_or(|node| node.as_str() != "n4")));
+}
+
+#[test]
+fn a_worker_that_runs_windows_is_named_and_is_no_failure() {
+    let golden = Golden::read(LEGACY).days_later(368);
+    let mut facts = golden.facts();
+    facts.nodes[3].result = Err(Unseen::windows("its SSH server is `SSH-2.0-OpenSSH_for_Windows_8.1`"));
+    let plan = planned(&golden, &facts, &policy(&golden, Procedure::Rotate));
+    assert_eq!(plan.blockers, []);
+    assert!(!plan.misses_nodes(), "nothing is to be done later");
+    let [left_out] = plan.not_handled.as_slice() else { panic!("{:?}", plan.not_handled) };
+    assert_eq!((left_out.node.as_str(), left_out.left_out), ("n4", LeftOut::ForGood));
+    assert!(left_out.reason.contains("runs Windows"), "{}", left_out.reason);
     assert!(plan.steps().all(|step| step.node.as_ref().is_none_or(|node| node.as_str() != "n4")));
 }
 

@@ -274,7 +274,7 @@ fn etcd_without_a_quorum_forbids_all_but_what_gives_it_back() {
     assert!(!codes(&expired, &with_etcd(&expired, &[]), Procedure::Restart).is_empty());
     let mut away = with_etcd(&expired, &[]);
     for node in &mut away.nodes[..2] {
-        node.result = Err(Unseen { reachable: false, error: "no route".to_owned(), hint: None });
+        node.result = Err(Unseen::fault(false, "no route".to_owned(), None));
     }
     let told = codes(&expired, &away, Procedure::Rotate);
     assert!(told.len() == 1, "one member with a new certificate is no quorum: {told:?}");

@@ -102,7 +102,7 @@ pub(super) fn inventory(input: &[u8]) -> u64 {
             serde_json::to_string(&nodes::document(&inventory, &[], &findings)).unwrap();
             // Nobody was seen: what is made of that holds nothing of the file that could hurt.
             let unseen = |node: &certroll::inventory::Node| {
-                let unseen = certroll::facts::Unseen { reachable: false, error: "no".to_owned(), hint: None };
+                let unseen = certroll::facts::Unseen::fault(false, "no".to_owned(), None);
                 certroll::gather::facts_of(node, Err(unseen))
             };
             let few = inventory.nodes.len() <= 20;

@@ -2,14 +2,14 @@
 
 use super::{Draft, blockers};
 use crate::facts::{
-    CertificateStatus, Container, NodeFacts, Observation, Unseen, certificate_status, clock_skew,
+    Cause, CertificateStatus, Container, NodeFacts, Observation, Unseen, certificate_status, clock_skew,
     differing_authorities,
 };
 use crate::finding::Finding;
 use crate::inventory::Role;
 use crate::pki::{Class, Location, Service};
 use crate::plan::policy::{Majority, RancherWork};
-use crate::plan::{NotHandled, Procedure, Via, is_control_plane_or_etcd};
+use crate::plan::{LeftOut, NotHandled, Procedure, Via, is_control_plane_or_etcd};
 
 impl Draft<'_> {
     /// Blocks on what no plan can do with, and names nodes that are left out.
@@ -52,6 +52,15 @@ impl Draft<'_> {
 
     /// Leaves a node as it is that was not seen, or blocks on it.
     fn leave_unseen(&mut self, node: &NodeFacts, unseen: &Unseen) {
+        if unseen.cause == Cause::Windows {
+            self.not_handled.push(NotHandled {
+                node: node.name.clone(),
+                reason: unseen.error.clone(),
+                hint: unseen.hint.clone().unwrap_or_default(),
+                left_out: LeftOut::ForGood,
+            });
+            return;
+        }
         let is_group = is_control_plane_or_etcd(&node.roles);
         let is_needed = is_group && self.policy.procedure != Procedure::Restart;
         if is_needed && self.policy.majority == Majority::Needed {
@@ -72,6 +81,7 @@ impl Draft<'_> {
             node: node.name.clone(),
             reason: format!("{}; {consequence}", unseen.error),
             hint: self.command_for_later(&node.name),
+            left_out: LeftOut::ForNow,
         });
     }
 

@@ -17,8 +17,8 @@ use crate::finding::Finding;
 use crate::inventory::{Inventory, NodeName, Role};
 use crate::pki::Authority;
 use crate::plan::{
-    Action, Gate, Health, Majority, NotHandled, Plan, Policy, Restoration, Stage, StageName, Step, StepId,
-    is_control_plane_or_etcd,
+    Action, Gate, Health, LeftOut, Majority, NotHandled, Plan, Policy, Restoration, Stage, StageName, Step,
+    StepId, is_control_plane_or_etcd,
 };
 use node::{NodeUndo, touched};
 use outlook::Outage;
@@ -206,6 +206,7 @@ impl<'a> Draft<'a> {
                 node: node.name.clone(),
                 reason: format!("{error}; it keeps what the run gave it"),
                 hint: format!("certroll rollback {}", undoing.run.name),
+                left_out: LeftOut::ForNow,
             });
         }
     }
@@ -344,6 +345,7 @@ impl<'a> Draft<'a> {
                         node: node.name.clone(),
                         reason: format!("{}; keys that the run laid aside may lie there", unseen.error),
                         hint: format!("certroll rollback {run}"),
+                        left_out: LeftOut::ForNow,
                     });
                 }
                 _ => {}

@@ -51,6 +51,8 @@ struct NodeEntry<'a> {
     reachable: bool,
     error: Option<&'a str>,
     access: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operating_system: Option<&'static str>,
     clock_skew_seconds: Option<i64>,
     kubernetes_directory: Option<&'a str>,
     containers: Vec<ContainerEntry<'a>>,
@@ -128,7 +130,8 @@ fn node_entry<'a>(check: &Check<'a>, node: &'a NodeFacts) -> NodeEntry<'a> {
         address: &node.address,
         roles: &node.roles,
         reachable: unseen.is_none_or(|unseen| unseen.reachable),
-        error: unseen.map(|unseen| unseen.error.as_str()),
+        error: unseen.filter(|_| node.is_missed()).map(|unseen| unseen.error.as_str()),
+        operating_system: unseen.filter(|_| !node.is_missed()).map(|_| "windows"),
         access: observation.map(|observation| observation.access.as_str()),
         clock_skew_seconds: observation.map(|observation| observation.clock_skew_seconds),
         kubernetes_directory: directory.filter(|directory| !directory.is_empty()),

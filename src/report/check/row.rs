@@ -3,8 +3,8 @@ use jiff::Timestamp;
 use super::{Check, UNWELL_SHOWN, WELL_SHOWN, certificate_files, counts};
 use crate::facts::Bundle;
 use crate::facts::{
-    CertificateStatus, NodeFacts, Observation, Unseen, bundle_of, certificate_status, expected_containers,
-    left_to_agent, stale_containers,
+    Cause, CertificateStatus, NodeFacts, Observation, Unseen, bundle_of, certificate_status,
+    expected_containers, left_to_agent, stale_containers,
 };
 use crate::finding::Severity;
 use crate::inventory::NodeName;
@@ -48,6 +48,14 @@ impl<'a> Row<'a> {
     }
 
     fn unseen(node: &'a NodeFacts, unseen: &Unseen) -> Self {
+        if unseen.cause == Cause::Windows {
+            return Self {
+                rank: Rank::Well,
+                node: &node.name,
+                cells: vec![Cell::new(roles(&node.roles)), Cell::nothing()],
+                rest: Some(Cell::new("Windows: left alone").tone(Tone::Faint)),
+            };
+        }
         let word = if unseen.reachable { "not looked at" } else { "unreachable" };
         Self {
             rank: Rank::Unseen,

@@ -4,12 +4,12 @@ use super::entry::groups;
 use super::totals::{expected, totals};
 use super::way_back::way_back;
 use super::{
-    IF_NEEDED, Review, certificates, commands, count_of, goal, is_decided_later, nothing_to_do, pace, place,
-    warning,
+    IF_NEEDED, Review, certificates, commands, count_of, goal, handled_by, is_decided_later, nothing_to_do,
+    pace, place, warning,
 };
 use crate::escape::{shown, shown_lines};
 use crate::finding::Finding;
-use crate::plan::{NewCertificate, Plan, Stage};
+use crate::plan::{LeftOut, NewCertificate, Plan, Stage};
 use crate::report::columns::NO_BREAK;
 use crate::report::duration::moment;
 use crate::report::findings::grouped;
@@ -95,8 +95,9 @@ fn checklist(plan: &Plan) -> String {
             "The key that signs service account tokens stays; its certificate alone is new.".to_owned(),
         );
     }
-    if !plan.not_handled.is_empty() {
-        let left_out = count_of(plan.not_handled.len(), "node");
+    if plan.misses_nodes() {
+        let missed = plan.not_handled.iter().filter(|node| node.left_out == LeftOut::ForNow);
+        let left_out = count_of(missed.count(), "node");
         boxes.push(format!("Somebody will see to what is left out ({left_out})."));
     }
     boxes.push("The way back by hand, at the end, is understood.".to_owned());
@@ -186,9 +187,7 @@ fn not_handled(plan: &Plan) -> String {
     let rows: Vec<Vec<String>> = plan
         .not_handled
         .iter()
-        .map(|left_out| {
-            vec![left_out.node.to_string(), left_out.reason.clone(), format!("`{}`", left_out.hint)]
-        })
+        .map(|left_out| vec![left_out.node.to_string(), left_out.reason.clone(), handled_by(left_out)])
         .collect();
     format!("## Not handled\n\n{}", table(&["node", "why", "handled later by"], &rows))
 }

@@ -37,7 +37,7 @@ pub(super) fn text(plan: &Plan) -> String {
 pub(super) fn next(state: &RunState, plan: &Plan) -> Option<String> {
     let undone = plan.undoes.as_deref()?;
     Some(match state.outcome {
-        Some(RunOutcome::Done) if plan.not_handled.is_empty() => format!(
+        Some(RunOutcome::Done) if !plan.misses_nodes() => format!(
             "`certroll check` looks at the cluster again; `certroll rollback {}` takes this rollback back",
             state.run
         ),

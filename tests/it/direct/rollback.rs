@@ -66,7 +66,7 @@ impl Case {
     }
 
     fn unreach(&mut self, node: &str) {
-        let unseen = Unseen { reachable: false, error: "no answer".to_owned(), hint: None };
+        let unseen = Unseen::fault(false, "no answer".to_owned(), None);
         self.backups.insert(NodeName::new(node), Err(unseen.clone()));
         let found = self.facts.nodes.iter_mut().find(|found| found.name.as_str() == node).unwrap();
         found.result = Err(unseen);

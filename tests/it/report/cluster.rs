@@ -220,7 +220,7 @@ impl Machine {
 
     fn facts(&self, asked_at: Timestamp) -> NodeFacts {
         let result = match self.unseen {
-            Some(error) => Err(Unseen { reachable: false, error: error.to_owned(), hint: None }),
+            Some(error) => Err(Unseen::fault(false, error.to_owned(), None)),
             None => Ok(read(&self.probe_output(asked_at), MARKER, asked_at).unwrap()),
         };
         NodeFacts {

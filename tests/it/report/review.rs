@@ -283,6 +283,7 @@ fn words_of_nodes_cannot_reach_the_terminal() {
         node: NodeName::new("w-9\r"),
         reason: "said \u{1b}[2J".to_owned(),
         hint: "certroll plan restart".to_owned(),
+        left_out: certroll::plan::LeftOut::ForNow,
     });
     for style in [Style::PLAIN, Style { detail: Detail::Verbose, ..Style::PLAIN }] {
         let text = text(&planned.review(), style) + &markdown(&planned.review());
