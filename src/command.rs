@@ -6,8 +6,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+mod access;
+mod root;
+
+pub use access::{Access, DEFAULT_DOCKER_SOCKET, with_password};
+pub use root::{BecomeRoot, Body, Missing, Password, Refused, Search, WaysToRoot};
 
 /// A POSIX shell script to be run on a node, with its standard input.
 ///
@@ -90,71 +95,6 @@ impl fmt::Debug for Output {
     }
 }
 
-/// How a login becomes root on a node; found out once a node by the probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "kind")]
-pub enum Access {
-    /// The login is root.
-    Root,
-    /// `sudo -n` works.
-    Sudo,
-    /// The login may talk to docker: a container of an image that is on the node already changes its root into the host's.
-    Docker {
-        /// The image's id (`sha256:...`), so that nothing is ever pulled.
-        image: String,
-    },
-}
-
-impl Access {
-    /// Returns the word that people and JSON see.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Sudo => "sudo",
-            Self::Docker { .. } => "docker",
-        }
-    }
-
-    /// Returns the line for the login's shell that runs a script as root.
-    ///
-    /// `docker_socket` is exported, so that `docker` in the script talks to the socket of the inventory.
-    pub fn wrap(&self, script: &str, docker_socket: &str) -> String {
-        let environment = docker_environment(docker_socket);
-        let script = quote(script);
-        match self {
-            Self::Root => format!("exec {environment}/bin/sh -c {script}"),
-            Self::Sudo => format!("exec sudo -n {environment}/bin/sh -c {script}"),
-            Self::Docker { image } => {
-                format!("exec {environment}{} {environment}/bin/sh -c {script}", docker_root(&quote(image)))
-            }
-        }
-    }
-}
-
-/// The socket that docker uses without being told.
-pub const DEFAULT_DOCKER_SOCKET: &str = "/var/run/docker.sock";
-
-/// Returns `DOCKER_HOST=... ` for a socket that is not the default one, else nothing.
-fn docker_environment(docker_socket: &str) -> String {
-    if docker_socket == DEFAULT_DOCKER_SOCKET {
-        String::new()
-    } else {
-        format!("env DOCKER_HOST={} ", quote(&format!("unix://{docker_socket}")))
-    }
-}
-
-/// Returns the `docker run` that gives a root shell on the host, for a shell word that names an image.
-///
-/// The whole host lies under `/host` and becomes the root, so a script sees the same paths as root itself. No network is needed:
-/// docker's socket is a file. Scripts are run with `/bin/sh`, by its path: a busybox would prefer its own applets to the host's tools.
-/// `label=disable` because SELinux would forbid the mount, `--userns host` because a remapped root is none.
-pub fn docker_root(image_word: &str) -> String {
-    format!(
-        "docker run --rm -i --network none --userns host --security-opt label=disable -v /:/host \
-         --entrypoint chroot {image_word} /host"
-    )
-}
-
 /// Returns the command of a script that waits until what was written below folders, words of that script, has reached their disks.
 ///
 /// Those file systems alone are waited for: a bare `sync`, which is what a node without `-f` gets (coreutils before 8.24, busybox
@@ -190,18 +130,5 @@ mod tests {
         assert_eq!(quote("it's"), r"'it'\''s'");
         assert_eq!(quote("/etc/kubernetes/ssl"), "/etc/kubernetes/ssl");
         assert_eq!(quote("$(reboot)"), "'$(reboot)'");
-    }
-
-    #[test]
-    fn a_wrapped_script_is_one_word() {
-        assert_eq!(Access::Root.wrap("id -u; id", DEFAULT_DOCKER_SOCKET), "exec /bin/sh -c 'id -u; id'");
-        assert_eq!(
-            Access::Sudo.wrap("id", "/run/d.sock"),
-            "exec sudo -n env DOCKER_HOST=unix:///run/d.sock /bin/sh -c id"
-        );
-        assert_eq!(
-            Access::Root.wrap("id", "/run/d.sock"),
-            "exec env DOCKER_HOST=unix:///run/d.sock /bin/sh -c id"
-        );
     }
 }

@@ -10,6 +10,7 @@ mod readiness;
 pub(crate) use ports::health_of as component_health;
 pub(crate) use readiness::{api_nodes, readiness, status_of};
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,10 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::facts::probe::{BecomeRoot, KeyReading, Probe, read};
+use crate::command::BecomeRoot;
+use crate::facts::probe::{KeyReading, Probe, ProbeError, first_words, is_of_windows, read};
 use crate::facts::{Facts, NodeFacts, Observation, Standing, Unseen};
-use crate::inventory::{Inventory, Node};
+use crate::inventory::{Inventory, Node, Role};
 use crate::transport::{Session, Transport, TransportError};
 
 /// How nodes are looked at.
@@ -141,14 +143,31 @@ impl Gatherer {
         let output =
             session.run_line(&probe.script(), None, None).await.map_err(|error| unseen(&error, true))?;
         let midway = midway(asked_at, self.settings.clock.now());
-        read(&output.stdout_text(), &marker, midway).map_err(|error| {
-            let told = match output.stderr_text() {
-                said if said.is_empty() => error.to_string(),
-                said => format!("{error} ({})", said.lines().next().unwrap_or_default()),
-            };
-            Unseen::fault(true, told, error.hint())
-        })
+        // What a shell that cannot run anything has to say, it may say on either.
+        let (stdout, stderr) = (output.stdout_text(), output.stderr_text());
+        let stderr = first_words(stderr.trim().lines().next().unwrap_or_default());
+        match read(&stdout, &marker, midway) {
+            Ok(observation) => Ok(observation),
+            Err(ProbeError::NotRun(said)) => {
+                let said = if said.is_empty() { stderr } else { said };
+                if node.roles == [Role::Worker] && is_of_windows(&said) {
+                    return Err(Unseen::windows(&format!("its shell says `{said}`")));
+                }
+                Err(unread(&ProbeError::NotRun(said), String::new()))
+            }
+            Err(ProbeError::NoAccess(mut refused)) if !stderr.is_empty() => {
+                let _ = write!(refused.reasons, " ({stderr})");
+                Err(unread(&ProbeError::NoAccess(refused), String::new()))
+            }
+            Err(error) => Err(unread(&error, stderr)),
+        }
     }
+}
+
+/// Returns an answer that cannot be used as a fact, with what came on stderr.
+fn unread(error: &ProbeError, stderr: String) -> Unseen {
+    let said = if stderr.is_empty() { stderr } else { format!(" ({stderr})") };
+    Unseen::fault(true, format!("{error}{said}"), error.hint())
 }
 
 /// Returns the moment between two others: when the node read its clock, as far as that can be told.

@@ -130,28 +130,27 @@ impl NodeFiles {
             frame("tmp", "");
         }
         for (path, (mode, content)) in &self.files {
-            let location = match path.split('/').collect::<Vec<_>>().as_slice() {
-                ["ssl", _] => "ssl",
-                [".tmp", "ssl", _] => "nested",
-                [".tmp", _] => "tmp",
-                _ => continue,
+            let (["ssl" | ".tmp", _] | [".tmp", "ssl", _]) = path.split('/').collect::<Vec<_>>()[..] else {
+                continue;
             };
             // Before the containers started, which was at a quarter past seven.
             frame(
+                "files",
                 &format!(
-                    "file {location} {mode:o} 0 0 {} 1795288400 2026-11-21 19:13:20.250000000 +0000 /etc/kubernetes/{path}",
+                    "{mode:o} 0 0 {} 1795288400 2026-11-21 19:13:20.250000000 +0000 /etc/kubernetes/{path}\n",
                     content.len()
                 ),
-                content,
             );
+            frame(&format!("content /etc/kubernetes/{path}"), content);
         }
         frame(
-            "file kubelet 644 0 0 2209 1795288400 2026-11-21 19:13:20.250000000 +0000 /var/lib/kubelet/pki/kubelet.crt",
-            &self.kubelet,
+            "files",
+            "644 0 0 2209 1795288400 2026-11-21 19:13:20.250000000 +0000 /var/lib/kubelet/pki/kubelet.crt\n",
         );
+        frame("content /var/lib/kubelet/pki/kubelet.crt", &self.kubelet);
         frame("writable yes", "");
-        frame("free 1000000", "");
-        frame("used 200", "");
+        frame("space", "1000000 1024 0 0 /etc/kubernetes\n");
+        frame("used", "200\t/etc/kubernetes\n");
         frame("containers", &self.containers);
         frame("end", "");
         text

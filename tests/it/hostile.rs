@@ -183,27 +183,28 @@ fn harmful_answer(line: &str) -> String {
         format!("clock {HARM}\n"),
         format!("directory {directory}\n"),
         format!(
-            "file ssl 600 0 0 99 1795288400 2026-11-21 19:13:20.25 +0000 {directory}/ssl/kube-ca.pem\n{pem}"
+            "files\n600 0 0 99 1795288400 2026-11-21 19:13:20.25 +0000 {directory}/ssl/kube-ca.pem\n\n{marker} content {directory}/ssl/kube-ca.pem\n{pem}"
         ),
         format!(
-            "file ssl 600 0 0 99 1795288400 2026-11-21 19:13:20.25 +0000 {directory}/ssl/{HARM}.pem\n{pem}"
+            "files\n600 0 0 99 1795288400 2026-11-21 19:13:20.25 +0000 {directory}/ssl/{HARM}.pem\n\n{marker} content {directory}/ssl/{HARM}.pem\n{pem}"
         ),
         format!(
-            "file ssl 777 0 0 99 1795288400 2026-11-21 19:13:20.25 +0000 {directory}/ssl/kube-node.pem\n{HARM}"
+            "files\n777 0 0 99 1795288400 2026-11-21 19:13:20.25 +0000 {directory}/ssl/kube-node.pem\n\n{marker} content {directory}/ssl/kube-node.pem\n{HARM}"
         ),
         format!(
             "lock\n{{\"run\":\"{HARM_IN_JSON}\",\"owner\":\"{HARM_IN_JSON}\",\"pid\":1,\"since\":\"{HARM_IN_JSON}\"}}\n"
         ),
         "writable no\n".to_owned(),
         format!("staged /x/{HARM}\n"),
-        "free 1\n".to_owned(),
+        format!("space\n1 1024 1 1 {directory}\n"),
         format!(
             "containers\n\"/kubelet\"\t\"{HARM_IN_JSON}\"\t{{\"Status\":\"{HARM_IN_JSON}\",\"StartedAt\":\"{HARM_IN_JSON}\"}}\t0\n\
-             \"/k8s_agent_cattle-node-agent-{HARM_IN_JSON}\"\t\"x\"\t{{\"Status\":\"exited\",\"StartedAt\":\"\"}}\t7\n"
+             \"/k8s_agent_cattle-node-agent-{HARM_IN_JSON}\"\t\"x\"\t{{\"Status\":\"exited\",\"StartedAt\":\"\"}}\t7\n\
+             \"/k8s_agent_cattle-node-agent-x\"\t\"x\"\t{{\"Status\":\"exited\",\"StartedAt\":\"\"}}\t7\n\
+             argument /kube-apiserver \"--service-account-key-file={HARM_IN_JSON}\"\n\
+             variable /k8s_agent_cattle-node-agent-x \"CATTLE_SERVER=https://{HARM_IN_JSON}\"\n"
         ),
-        format!("service-account-key-file {HARM}\n"),
         format!("agent-log\n{HARM} Failed to connect to proxy {HARM}\n"),
-        format!("agent-server https://{HARM}\n"),
         format!("etcd 1\n{HARM} is unhealthy {HARM}\n"),
         "end\n".to_owned(),
     ];
@@ -278,8 +279,8 @@ async fn a_refusal_to_become_root_is_shown_as_text() {
 async fn an_answer_that_is_no_probe_is_a_clear_finding() {
     for (answer, said) in [
         ("This account is currently not available.\n", "This account is currently not available."),
-        ("", "no way to root"),
-        ("\u{0}\u{1}\u{2}\u{ff}\u{fe}MZ\u{90}", "no way to root"),
+        ("", "did not run what it was given: it said nothing"),
+        ("\u{0}\u{1}\u{2}\u{ff}\u{fe}MZ\u{90}", "did not run what it was given"),
     ] {
         let victim = Victim::of(move |_| Says::This(answer.to_owned(), String::new(), 1)).await;
         let output = victim.certroll(&["check"]).await;

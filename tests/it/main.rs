@@ -17,6 +17,7 @@ mod preflight;
 mod readme;
 mod rehearsal;
 mod report;
+mod roots;
 mod sim;
 mod survive;
 mod transport;

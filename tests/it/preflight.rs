@@ -39,12 +39,13 @@ fn container(name: &str, state: &str) -> String {
 fn the_probe_tells_folders_labels_backups_and_locks() {
     let seen = seen(
         "\nM lock 1774000100 1774000040\n{\"run\":\"r\",\"owner\":\"eve@bastion\",\"pid\":7,\"since\":\"2026\"}\n\
-         \nM folder no 120 7 /etc/kubernetes/ssl\n\
-         \nM folder yes - - /etc/kubernetes/.tmp\n\
+         \nM folder no /etc/kubernetes/ssl\n\
+         \nM folder yes /etc/kubernetes/.tmp\n\
+         \nM space\n100 4096 50 9 /etc/kubernetes\n30 4096 50 7 /etc/kubernetes/ssl\n30 ? 0 0 /etc/kubernetes/.tmp\n\
          \nM selinux\nsystem_u:object_r:etc_t:s0 /etc/kubernetes\n\
          system_u:object_r:svirt_sandbox_file_t:s0:c1,c2 /etc/kubernetes/ssl\n\
          unconfined_u:object_r:cert_t:s0 /etc/kubernetes/ssl/kube-ca.pem\n\
-         \nM backup 20481 /etc/kubernetes/.certroll/20261121-190502-7f3a/backup.tar\n",
+         \nM backups\n20481 /etc/kubernetes/.certroll/20261121-190502-7f3a/backup.tar\n",
     );
     let lock = seen.lock.unwrap();
     assert_eq!((lock.holder.owner.as_str(), lock.age_seconds), ("eve@bastion", 60));
@@ -54,6 +55,7 @@ fn the_probe_tells_folders_labels_backups_and_locks() {
         free_kibibytes,
         free_inodes,
     };
+    assert_eq!((seen.free_kibibytes, seen.free_inodes), (Some(400), Some(9)));
     assert_eq!(seen.folders, [folder("ssl", false, Some(120), Some(7)), folder(".tmp", true, None, None)]);
     let labels = Labels {
         directory: "etc_t:s0".to_owned(),

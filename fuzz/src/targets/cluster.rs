@@ -51,19 +51,20 @@ fn printed(node: &str) -> String {
     for (path, content) in files_of(&folder, &["pem"]) {
         let (name, size) = (path.file_name().unwrap().to_string_lossy().into_owned(), content.len());
         frames.push(format!(
-            "file ssl 600 0 0 {size} 1795288400 2026-11-21 19:13:20.25 +0000 /etc/kubernetes/ssl/{name}\n{}",
+            "files\n600 0 0 {size} 1795288400 2026-11-21 19:13:20.25 +0000 /etc/kubernetes/ssl/{name}\n\n\
+             {MARKER} content /etc/kubernetes/ssl/{name}\n{}",
             String::from_utf8_lossy(&content)
         ));
     }
     frames.extend([
         format!(
-            "file kubelet 644 0 0 2209 1795288400 2026-11-21 19:13:20.25 +0000 /var/lib/kubelet/pki/kubelet.crt\n{}",
+            "files\n644 0 0 2209 1795288400 2026-11-21 19:13:20.25 +0000 /var/lib/kubelet/pki/kubelet.crt\n\n\
+             {MARKER} content /var/lib/kubelet/pki/kubelet.crt\n{}",
             one("kubelet.crt")
         ),
         "writable yes\n".to_owned(),
-        "free 1000000\n".to_owned(),
-        "inodes 90000\n".to_owned(),
-        "used 200\n".to_owned(),
+        "space\n1000000 1024 2621440 90000 /etc/kubernetes\n".to_owned(),
+        "used\n200\t/etc/kubernetes\n".to_owned(),
         format!("containers\n{}", one("containers.txt")),
         "etcd 0\nhttps://10.0.0.1:2379 is healthy: successfully committed proposal: took = 2ms\n".to_owned(),
         "end\n".to_owned(),

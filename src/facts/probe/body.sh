@@ -1,10 +1,18 @@
-# Looks at this node as root and changes nothing. POSIX sh, stat, cat, date, df and docker are all it needs.
-frame() { printf '\n%s %s\n' "$M" "$*"; }
+# Looks at this node as root and changes nothing. POSIX sh, stat, head, cat, date, du and docker are all it needs.
+#
+# What takes time here are processes, and a shell that reads byte by byte: a program is asked once for all files or containers,
+# and the shell splits what it says, at the ends of lines alone.
+newline='
+'
+IFS=$newline
+set -f
+frame() { printf '\n%s %s\n' "$M" "$1"; }
 
-# A docker that hangs is told from a node that hangs, where there is a `timeout` (busybox before 1.30 wants its limit elsewhere).
+# A docker that hangs is told from a node that hangs, where `timeout` takes its limit so: it misses the command then, while busybox
+# before 1.30 takes the limit for one, and finds none.
 limit=
-timeout 1 true 2>/dev/null && limit="timeout $T"
-engine() { $limit docker "$@"; }
+timeout "$T" >/dev/null 2>&1
+[ "$?" = 127 ] || limit=timeout$newline$T
 
 # Whether a status says that the time was over: 124, or where timeout is busybox's that of the signal.
 late() { [ "$1" = 124 ] || [ "$1" = 143 ]; }
@@ -15,75 +23,149 @@ docker_error() {
   if late "$1"; then printf '%s does not answer within %s s\n' "$2" "$T"; else printf '%s\n' "$3"; fi
 }
 
-# The first lines of a key hold version, modulus and exponent: of a PKCS#1 RSA key of 2048 bits (`MIIE`) exactly the first
-# 364 characters; a longer one (`MIIG`, `MIIJ`) begins with a longer modulus. Any other key shows its first line alone.
+# public_prefix PATH LINE...: what is public of a key whose first lines these are, without empty ones.
+#
+# They hold version, modulus and exponent: of a PKCS#1 RSA key of 2048 bits (`MIIE`) exactly the first 364 characters; a longer one
+# (`MIIG`, `MIIJ`) begins with a longer modulus. Any other key shows its first line alone.
 public_prefix() {
-  {
-    IFS= read -r head
-    IFS= read -r a
-    IFS= read -r b
-    IFS= read -r c
-    IFS= read -r d
-    IFS= read -r e
-    IFS= read -r g
-  } <"$1"
-  case $head in
-  '-----BEGIN '*) [ "${#head}" -le 40 ] || return 0 ;;
+  case $2 in
+  '-----BEGIN '*) [ "${#2}" -le 40 ] || return 0 ;;
   *) return 0 ;;
   esac
-  printf '%s\n' "$head"
-  case $a in 'Proc-Type:'*) printf 'Proc-Type:\n' ;; esac
-  [ "$head" = '-----BEGIN RSA PRIVATE KEY-----' ] || return 0
-  for line in "$a" "$b" "$c" "$d" "$e" "$g"; do
-    [ "${#line}" -eq 64 ] || return 0
+  shown="content $1$newline$2"
+  case $3 in 'Proc-Type:'*) shown="$shown${newline}Proc-Type:" ;; esac
+  if [ "$2" = '-----BEGIN RSA PRIVATE KEY-----' ] && [ "$#" = 8 ]; then
+    case ${#3},${#4},${#5},${#6},${#7},${#8},$3 in
+    64,64,64,64,64,64,MII[E-Z]*)
+      shown="$shown$newline$3$newline$4$newline$5$newline$6$newline$7$newline${8%????????????????????}"
+      ;;
+    esac
+  fi
+  frame "$shown"
+}
+
+# The public prefixes of the keys among some files. `head` names each file, for there are at least two.
+public_prefixes() {
+  for path; do
+    shift
+    case $path in *-key.pem | *.key) set -- "$@" "$path" ;; esac
   done
-  case $a in
-  MII[E-Z]*) printf '%s\n%s\n%s\n%s\n%s\n%s\n' "$a" "$b" "$c" "$d" "$e" "${g%????????????????????}" ;;
-  esac
+  [ "$#" != 0 ] || return 0
+  lines=$(head -n 7 "$@" /dev/null 2>/dev/null)
+  set --
+  for line in $lines; do
+    case $line in
+    '==> /'*' <==')
+      [ "$#" = 0 ] || public_prefix "$@"
+      line=${line#'==> '}
+      set -- "${line%' <=='}"
+      ;;
+    *) set -- "$@" "$line" ;;
+    esac
+  done
 }
 
-# The certificates of a file and nothing else: somebody may have put a key beside them.
+# The same keys as a whole.
+whole_keys() {
+  for path; do
+    case $path in *-key.pem | *.key) frame "content $path" && cat "$path" ;; esac
+  done
+}
+
+# The certificates of the files that are to hold some, and nothing else of them: somebody may have put a key beside them.
 certificates() {
-  inside=no
-  while IFS= read -r line || [ -n "$line" ]; do
-    case $line in *'BEGIN CERTIFICATE'*) inside=yes ;; esac
-    [ "$inside" = no ] || printf '%s\n' "$line"
-    case $line in *'END CERTIFICATE'*) inside=no ;; esac
-  done <"$1"
+  for path; do
+    shift
+    case $path in
+    *-key.pem) ;;
+    *.pem | *.crt) set -- "$@" "$path" ;;
+    esac
+  done
+  [ "$#" != 0 ] || return 0
+  inside=no shown=
+  for line in $(head -n 99999 "$@" /dev/null 2>/dev/null); do
+    case $line in
+    '==> /'*' <==')
+      [ -z "$shown" ] || printf '%s\n' "$shown"
+      line=${line#'==> '}
+      inside=no shown=$newline"$M content ${line%' <=='}"
+      ;;
+    *'BEGIN CERTIFICATE'*) inside=yes shown=$shown$newline$line ;;
+    # A certificate that was cut off ends where a key begins.
+    *'-----BEGIN '*) inside=no ;;
+    *'END CERTIFICATE'*)
+      [ "$inside" = no ] || printf '%s\n' "$shown$newline$line"
+      inside=no shown=
+      ;;
+    *) [ "$inside" = no ] || shown=$shown$newline$line ;;
+    esac
+  done
 }
 
+# What there is to tell of some files.
 show() {
-  [ -f "$2" ] || return 0
-  # What certroll had not yet renamed into place when the power went; nothing uses it, and the next script removes it.
-  case $2 in *.certroll) return 0 ;; esac
+  for path; do
+    shift
+    # What certroll had not yet renamed into place when the power went; nothing uses it, and the next script removes it.
+    case $path in *.certroll) continue ;; esac
+    [ ! -f "$path" ] || set -- "$@" "$path"
+  done
+  [ "$#" != 0 ] || return 0
+  frame files
   # Seconds, then the same with its fraction where stat tells it: `2026-11-21 19:15:25.188094417 +0000`.
-  frame file "$1" "$(stat -L -c '%a %u %g %s %Y %y' "$2")" "$2"
-  case $2 in
-  *-key.pem | *.key) if [ "$W" = yes ]; then cat "$2"; else public_prefix "$2"; fi ;;
-  *.pem | *.crt) certificates "$2" ;;
-  esac
+  stat -L -c '%a %u %g %s %Y %y %n' "$@" 2>/dev/null
+  certificates "$@"
+  if [ "$W" = yes ]; then whole_keys "$@"; else public_prefixes "$@"; fi
 }
 
-# What is left of a file system, in KiB (-k) or files (-i): the fourth word of the second line.
-available() {
-  df -P "$1" "$2" 2>/dev/null | {
-    read -r skip
-    read -r device size used available rest
-    echo "${available:--}"
-  }
-}
+frame "clock $(date +%s)"
 
-frame clock "$(date +%s)"
-
-names=$(engine ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1)
+# shellcheck disable=SC2086
+names=$($limit docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' 2>&1)
 answered=$?
-[ "$answered" = 0 ] || limit=false
+ids='' agent='' member=no containers=
+if [ "$answered" != 0 ]; then
+  docker_error "$answered" docker "$names"
+  names=
+fi
+for line in $names; do
+  name=${line#* }
+  case $name in
+  etcd) member=yes ;;
+  k8s_agent_cattle-node-agent*) [ -n "$agent" ] || agent=$name ;;
+  kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | nginx-proxy | service-sidekick | share-mnt | \
+    cert-deployer | cert-fetcher | file-deployer | cluster-state-deployer | etcd-fix-perm | etcd-restore | kube-cleaner | \
+    rke-bundle-cert | etcd-rolling-snapshots) ;;
+  *) continue ;;
+  esac
+  ids=$ids$newline${line%% *}
+done
+if [ -n "$ids" ]; then
+  # Named fields alone: rke's deployers carry private keys in their environment, Rancher's agent its token, and of a proxy it is only
+  # said that there is one. What a container may choose is JSON, and so on one line.
+  # shellcheck disable=SC2086
+  containers=$($limit docker inspect --format '{{json .Name}}	{{json .Config.Image}}	{"Status":{{json .State.Status}},"StartedAt":{{json .State.StartedAt}}}	{{.RestartCount}}{{if eq .Name "/kubelet" "/kube-proxy" "/kube-apiserver" "/etcd"}}{{range .Mounts}}{{if eq .Destination "/etc/kubernetes"}}
+mount {{$.Name}} {{.Source}}{{end}}{{end}}{{end}}{{range .Args}}{{if eq (index (split . "=") 0) "--service-account-key-file"}}
+argument {{$.Name}} {{json .}}{{end}}{{end}}{{range .Config.Env}}{{if eq (index (split . "=") 0) "CATTLE_SERVER"}}
+variable {{$.Name}} {{json .}}{{end}}{{if eq (index (split . "=") 0) "HTTPS_PROXY" "https_proxy"}}{{if eq . "HTTPS_PROXY" "HTTPS_PROXY=" "https_proxy" "https_proxy="}}{{else}}
+proxy {{$.Name}}{{end}}{{end}}{{end}}' $ids 2>/dev/null)
+  # One that was removed meanwhile is no error.
+  status=$?
+  ! late "$status" || docker_error "$status" 'docker inspect'
+  frame containers
+  printf '%s\n' "$containers"
+fi
 
 directory=
 for name in kubelet kube-proxy kube-apiserver etcd; do
-  directory=$(engine inspect --format '{{range .Mounts}}{{if eq .Destination "/etc/kubernetes"}}{{.Source}}{{end}}{{end}}' "$name" 2>/dev/null)
-  status=$?
-  if [ -n "$directory" ] || late "$status"; then break; fi
+  for line in $containers; do
+    case $line in
+    "mount /$name "*)
+      directory=${line#"mount /$name "}
+      break 2
+      ;;
+    esac
+  done
 done
 if [ -z "$directory" ]; then
   for candidate in "$P/etc/kubernetes" /etc/kubernetes /opt/rke/etc/kubernetes /mnt/sda1/rke/etc/kubernetes; do
@@ -93,98 +175,65 @@ if [ -z "$directory" ]; then
     fi
   done
 fi
-frame directory "$directory"
+frame "directory $directory"
 
 if [ -n "$directory" ]; then
-  [ -d "$directory/.tmp" ] && frame tmp
-  for path in "$directory"/ssl/*; do show ssl "$path"; done
-  for path in "$directory"/.tmp/*; do show tmp "$path"; done
-  for path in "$directory"/.tmp/ssl/*; do show nested "$path"; done
-  prefix=${directory%/etc/kubernetes}
-  show kubelet "$prefix/var/lib/kubelet/pki/kubelet.crt"
-  show kubelet "$prefix/var/lib/kubelet/pki/kubelet.key"
+  pki=${directory%/etc/kubernetes}/var/lib/kubelet/pki
+  [ ! -d "$directory/.tmp" ] || frame tmp
+  set +f
+  set -- "$directory"/ssl/* "$directory"/.tmp/* "$directory"/.tmp/ssl/* "$pki/kubelet.crt" "$pki/kubelet.key"
+  set -f
+  show "$@"
   if [ -f "$directory/.certroll/lock" ]; then
     # The node's time, and when the lease was renewed.
-    frame lock "$(date +%s) $(stat -L -c %Y "$directory/.certroll/lock")"
+    frame "lock $(date +%s) $(stat -L -c %Y "$directory/.certroll/lock")"
     cat "$directory/.certroll/lock"
   fi
-  if [ -w "$directory" ]; then frame writable yes; else frame writable no; fi
+  if [ -w "$directory" ]; then frame 'writable yes'; else frame 'writable no'; fi
+  set +f
   for path in "$directory"/.certroll/*/staged; do
-    [ ! -d "$path" ] || frame staged "${path%/staged}"
+    [ ! -d "$path" ] || frame "staged ${path%/staged}"
   done
-  for path in "$directory"/.certroll/*/backup.tar; do
-    [ ! -f "$path" ] || frame backup "$(stat -L -c %s "$path")" "$path"
-  done
-  frame free "$(available -k "$directory")"
-  frame inodes "$(available -i "$directory")"
-  # They may be mounts of their own.
+  set -- "$directory"/.certroll/*/backup.tar
+  set -f
+  if [ -f "$1" ]; then
+    frame backups
+    stat -L -c '%s %n' "$@" 2>/dev/null
+  fi
+  # `ssl` and `.tmp` may be mounts of their own.
+  set -- "$directory"
   for path in "$directory/ssl" "$directory/.tmp"; do
-    if [ -d "$path" ]; then
-      if [ -w "$path" ]; then may=yes; else may=no; fi
-      frame folder "$may" "$(available -k "$path")" "$(available -i "$path")" "$path"
-    fi
+    [ -d "$path" ] || continue
+    set -- "$@" "$path"
+    if [ -w "$path" ]; then frame "folder yes $path"; else frame "folder no $path"; fi
   done
-  if [ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 ]; then
+  # What is left there: blocks and their size, all inodes (none where they are not counted) and the free ones.
+  frame space
+  stat -f -c '%a %S %c %d %n' "$@" 2>/dev/null
+  enforcing=
+  [ ! -f /sys/fs/selinux/enforce ] || read -r enforcing </sys/fs/selinux/enforce
+  if [ "$enforcing" = 1 ]; then
     # What the folders are labelled with, and a file that is in use.
     frame selinux
     stat -L -c '%C %n' "$directory" "$directory/ssl" "$directory/ssl/kube-ca.pem" 2>/dev/null
   fi
-  frame used "$(du -sk "$directory" 2>/dev/null | { read -r size rest; echo "$size"; })"
+  frame used
+  du -sk "$directory" 2>/dev/null
 fi
 
-if [ "$answered" = 0 ]; then
-  ids=$(printf '%s\n' "$names" | while read -r id name; do
-    case $name in
-    etcd | kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | nginx-proxy | service-sidekick | \
-      share-mnt | cert-deployer | cert-fetcher | file-deployer | cluster-state-deployer | etcd-fix-perm | etcd-restore | kube-cleaner | \
-      rke-bundle-cert | etcd-rolling-snapshots | k8s_agent_cattle-node-agent*) echo "$id" ;;
-    esac
-  done)
-  if [ -n "$ids" ]; then
-    frame containers
-    # Named fields alone: rke's deployers carry private keys in their environment.
-    # shellcheck disable=SC2086
-    engine inspect --format '{{json .Name}}	{{json .Config.Image}}	{{json .State}}	{{.RestartCount}}' $ids 2>/dev/null
-    # One that was removed meanwhile is no error.
-    status=$?
-    ! late "$status" || docker_error "$status" 'docker inspect'
-  fi
-  arguments=$(engine inspect --format '{{range .Args}}{{println .}}{{end}}' kube-apiserver 2>/dev/null)
+if [ -n "$agent" ]; then
+  frame agent-log
+  # Never the lines that name its token.
+  # shellcheck disable=SC2086
+  $limit docker logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor|is not accessible|does not match given --ca-checksum' | tail -n 1
+fi
+if [ "$member" = yes ]; then
+  # RKE before 0.3 names the endpoint in a variable that etcdctl 3 does not read (rancher/rke#1312).
+  # shellcheck disable=SC2086
+  answer=$($limit docker exec -e ETCDCTL_API=3 -e "ETCDCTL_ENDPOINTS=$E" etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
   status=$?
-  ! late "$status" || docker_error "$status" 'docker inspect'
-  printf '%s\n' "$arguments" | while IFS= read -r argument; do
-    case $argument in
-    --service-account-key-file=*) frame service-account-key-file "${argument#*=}" ;;
-    esac
-  done
-  agent=$(engine ps -a --format '{{.Names}}' | while read -r name; do
-    case $name in k8s_agent_cattle-node-agent*) echo "$name" && break ;; esac
-  done)
-  if [ -n "$agent" ]; then
-    frame agent-log
-    # Never the lines that name its token.
-    engine logs --tail 200 "$agent" 2>&1 | grep -E 'Connecting to proxy|Failed to connect to proxy|Remotedialer proxy error|Starting plan monitor|is not accessible|does not match given --ca-checksum' | tail -n 1
-    # Its environment holds the token, too: docker itself picks the one variable, and of a proxy it says only that there is one.
-    engine inspect --format '{{range .Config.Env}}{{if eq (index (split . "=") 0) "CATTLE_SERVER"}}{{println .}}{{end}}{{if eq (index (split . "=") 0) "HTTPS_PROXY" "https_proxy"}}{{if index (split . "=") 1}}{{println "proxy"}}{{end}}{{end}}{{end}}' "$agent" 2>/dev/null | while IFS= read -r line; do
-      case $line in
-      CATTLE_SERVER=*) frame agent-server "${line#*=}" ;;
-      proxy) frame agent-proxy ;;
-      esac
-    done
-  fi
-  newline='
-'
-  case $names$newline in
-  *" etcd$newline"*)
-    # RKE before 0.3 names the endpoint in a variable that etcdctl 3 does not read (rancher/rke#1312).
-    answer=$(engine exec -e ETCDCTL_API=3 -e "ETCDCTL_ENDPOINTS=$E" etcd etcdctl --dial-timeout=2s --command-timeout=3s endpoint health 2>&1)
-    status=$?
-    ! late "$status" || answer="docker exec does not answer within $T s"
-    frame etcd "$status"
-    printf '%s\n' "$answer"
-    ;;
-  esac
-else
-  docker_error "$answered" docker "$names"
+  ! late "$status" || answer="docker exec does not answer within $T s"
+  frame "etcd $status"
+  printf '%s\n' "$answer"
 fi
 frame end

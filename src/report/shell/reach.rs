@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::command::quote;
+use crate::command::{Access, quote};
 use crate::inventory::{Node, SshCredentials};
 
 use super::Runbook;
@@ -18,7 +18,16 @@ impl Runbook<'_> {
         text.push_str("\n# Runs a script on a node as root.\non() {\n  case $1 in\n");
         for name in self.nodes() {
             if let (Some(node), Some((_, seen))) = (self.inventory.node(name), self.seen(name)) {
-                let line = seen.access.wrap(SCRIPT, &node.docker_socket);
+                let access = if seen.access == Access::SudoWithPassword {
+                    let advice = format!(
+                        "{name}: sudo asks for a password, which a script cannot give: allow NOPASSWD for as long as it runs."
+                    );
+                    let _ = write!(text, "  {}", comment(&advice));
+                    &Access::Sudo
+                } else {
+                    &seen.access
+                };
+                let line = access.wrap(SCRIPT, &node.docker_socket);
                 let become_root = line.strip_suffix(SCRIPT).unwrap_or(&line);
                 text.push_str(&self.entry(node, become_root));
             }

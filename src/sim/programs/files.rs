@@ -246,10 +246,13 @@ fn owner_name(process: &Process, id: u32) -> String {
 }
 
 pub(super) fn stat(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
-    let arguments = arguments!(process, "stat", arguments, "L", "c");
+    let arguments = arguments!(process, "stat", arguments, "Lf", "c");
     let Some(format) = arguments.value('c') else {
         return Ok(process.fail(2, "stat: only -c FORMAT is simulated"));
     };
+    if arguments.has('f') {
+        return Ok(file_systems(process, format, &arguments.operands));
+    }
     let links = if arguments.has('L') { Links::Follow } else { Links::Keep };
     let mut status = 0;
     for name in &arguments.operands {
@@ -290,6 +293,45 @@ pub(super) fn stat(process: &mut Process, arguments: &[String]) -> Result<i32, U
         process.put_line(&line);
     }
     Ok(status)
+}
+
+/// What a file system has in all, and what of it is free.
+struct Room {
+    total: u64,
+    free: u64,
+}
+
+/// Returns the KiB and the inodes of a node's one file system.
+fn rooms(process: &Process) -> [Room; 2] {
+    let full = process.files(|files| files.medium) == Medium::Full;
+    let left = |free| if full { 0 } else { free };
+    [Room { total: 41_284_928, free: left(27_518_212) }, Room { total: 2_621_440, free: left(2_490_000) }]
+}
+
+/// Prints the line of a format (`stat -f`) for the file system of each path.
+fn file_systems(process: &mut Process, format: &str, names: &[String]) -> i32 {
+    let [kibibytes, inodes] = rooms(process);
+    let line = format
+        .replace("%a", &kibibytes.free.to_string())
+        .replace("%b", &kibibytes.total.to_string())
+        .replace("%S", "1024")
+        .replace("%c", &inodes.total.to_string())
+        .replace("%d", &inodes.free.to_string());
+    if line.replace("%n", "").contains('%') {
+        return process.fail(2, &format!("stat: -f of `{format}` is not simulated"));
+    }
+    let mut status = 0;
+    for name in names {
+        let path = process.path(name);
+        match process.files(|files| files.metadata(process.who, &path, Links::Follow)) {
+            Ok(_) => process.put_line(&line.replace("%n", name)),
+            Err(error) => {
+                let message = format!("stat: cannot read file system information for '{name}': {error}");
+                status = process.fail(1, &message);
+            }
+        }
+    }
+    status
 }
 
 pub(super) fn ls(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
@@ -384,9 +426,8 @@ pub(super) fn readlink(process: &mut Process, arguments: &[String]) -> Result<i3
 pub(super) fn df(process: &mut Process, arguments: &[String]) -> Result<i32, Unwind> {
     let arguments = arguments!(process, "df", arguments, "Pki", "");
     let inodes = arguments.has('i');
-    let full = process.files(|files| files.medium) == Medium::Full;
-    let (total, free): (u64, u64) = if inodes { (2_621_440, 2_490_000) } else { (41_284_928, 27_518_212) };
-    let free = if full { 0 } else { free };
+    let [kibibytes, counted] = rooms(process);
+    let Room { total, free } = if inodes { counted } else { kibibytes };
     let used = total - free;
     let header = if inodes { "Inodes IUsed IFree IUse%" } else { "1024-blocks Used Available Capacity" };
     process.put_line(&format!("Filesystem {header} Mounted on"));

@@ -171,10 +171,15 @@ pub(super) fn head(process: &mut Process, arguments: &[String]) -> Result<i32, U
         return Ok(0);
     }
     let (contents, status) = inputs(process, "head", &arguments.operands);
-    for (_, content) in contents {
+    let titled = arguments.operands.len() > 1 && !arguments.has('q');
+    for (index, (name, content)) in contents.iter().enumerate() {
+        if titled {
+            let gap = if index == 0 { "" } else { "\n" };
+            process.put(format!("{gap}==> {name} <==\n"));
+        }
         match bytes {
-            Some(bytes) => process.put(content.get(..bytes).unwrap_or(&content)),
-            None => process.put(first_lines(&content, lines)),
+            Some(bytes) => process.put(content.get(..bytes).unwrap_or(content)),
+            None => process.put(first_lines(content, lines)),
         }
     }
     Ok(status)

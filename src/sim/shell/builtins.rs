@@ -112,7 +112,8 @@ impl Process {
                     'e' => self.options.errexit = switch,
                     'u' => self.options.nounset = switch,
                     'C' => self.options.noclobber = switch,
-                    'f' | 'x' | 'a' | 'b' | 'm' | 'n' | 'v' | 'o' => {
+                    'f' => self.options.noglob = switch,
+                    'x' | 'a' | 'b' | 'm' | 'n' | 'v' | 'o' => {
                         return self.fail(2, &format!("sh: 1: set: -{letter} is not simulated"));
                     }
                     letter => return self.fail(2, &format!("sh: 1: set: Illegal option -{letter}")),

@@ -61,7 +61,8 @@ impl Process {
             self.add_pieces(word, &mut fields, false)?;
             fields.end_field();
             for field in fields.done {
-                let found = if is_pattern(&field) { self.file_names(&field) } else { Vec::new() };
+                let globs = self.options.noglob == Switch::Off && is_pattern(&field);
+                let found = if globs { self.file_names(&field) } else { Vec::new() };
                 if found.is_empty() {
                     arguments.push(plain(&field));
                 } else {

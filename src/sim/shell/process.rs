@@ -38,6 +38,7 @@ pub(super) struct Options {
     pub(super) errexit: Switch,
     pub(super) nounset: Switch,
     pub(super) noclobber: Switch,
+    pub(super) noglob: Switch,
 }
 
 /// On or off.

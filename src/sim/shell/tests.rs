@@ -101,6 +101,15 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("echo a > f; echo b >> f; cat f; cat < f | wc -l; wc -c < f; : > f; [ -s f ] || echo empty", ""),
     ("cat nothing 2>/dev/null; echo $?; { echo out; echo err >&2; } 2>&1 | sort", ""),
     ("set -C; echo a > f; (echo b > f) 2>/dev/null || echo refused; cat f", ""),
+    ("touch b.x a.x; set -f; echo *.x; set +f; echo *.x; set -f; sh -c 'echo *.x'", ""),
+    (
+        "printf '1\\n2\\n3' > a; printf '4\\n' > b; head -n 2 a none b /dev/null 2>/dev/null; head -n 5 a b; head -q -n 1 a b; head -n 1 b",
+        "",
+    ),
+    (
+        "IFS='\n'; for line in $(printf 'a b\\n\\nc\\n'); do echo \"[$line]\"; done; set -f; x=$IFS'-n'$IFS'q r'; printf '<%s>' y$x",
+        "",
+    ),
     ("set -e; false || true; if false; then :; fi; ! true; echo here; false; echo never", ""),
     ("set -e; f() { false; echo in; }; if f; then echo yes; fi; f; echo never", ""),
     ("set -eu; x=$(false); echo never", ""),

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certroll::facts::probe::{BecomeRoot, KeyReading, Probe, read};
+use certroll::command::BecomeRoot;
+use certroll::facts::probe::{KeyReading, Probe, read};
 use certroll::facts::{Content, Observation};
 use certroll::inventory::Inventory;
 use certroll::pki::{Certificate, CertificateError, KeyAlgorithm, KeyKind, Location, PublicPrefix, new_key};
@@ -23,6 +24,16 @@ fn look(files: &[(&str, &[u8])], keys: KeyReading) -> (Observation, Vec<u8>) {
 
 /// Looks at a folder, beside programs that are shell scripts; what docker does not answer is waited for one second.
 fn look_beside(
+    files: &[(&str, &[u8])],
+    keys: KeyReading,
+    programs: &[(&str, &str)],
+) -> (Observation, Vec<u8>) {
+    look_in(&["/bin/sh"], files, keys, programs)
+}
+
+/// Looks so in one of the shells that nodes have.
+fn look_in(
+    shell: &[&str],
     files: &[(&str, &[u8])],
     keys: KeyReading,
     programs: &[(&str, &str)],
@@ -45,7 +56,15 @@ fn look_beside(
     let probe = Probe { node, prefix_path: prefix, keys, become_root: BecomeRoot::Root, marker: MARKER };
     let script = probe.script().replace(" T=12\n", " T=1\n");
     let path = format!("{prefix}:/usr/bin:/bin");
-    let output = Command::new("/bin/sh").arg("-c").arg(script).env("PATH", path).output().unwrap().stdout;
+    // The script has `/bin/sh` run what looks, as on a node: here it is the shell in question.
+    let script = script.replace("/bin/sh", &shell.join(" "));
+    let output = Command::new(shell[0])
+        .args(&shell[1..])
+        .args(["-c", &script])
+        .env("PATH", path)
+        .output()
+        .unwrap()
+        .stdout;
     let observation = read(&String::from_utf8_lossy(&output), MARKER, jiff::Timestamp::UNIX_EPOCH).unwrap();
     (observation, output)
 }
@@ -117,6 +136,22 @@ fn a_whole_key_that_is_encrypted_is_told_too() {
 }
 
 #[test]
+fn a_key_beside_a_certificate_stays_on_the_node_even_where_that_is_cut_off() {
+    let Pair { certificate, .. } = authority(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let key = new_key(KeyAlgorithm::EcdsaP256).unwrap();
+    let cut = &certificate[..certificate.len() / 2];
+    let (whole, cut) = (format!("{certificate}{}", *key), format!("{cut}\n{}", *key));
+    let files = [("whole.pem", whole.as_bytes()), ("cut.pem", cut.as_bytes())];
+    let (seen, output) = look(&files, KeyReading::PublicPrefix);
+    let content = |name| &seen.file(Location::Ssl, name).unwrap().content;
+    assert!(matches!(content("whole.pem"), Content::Certificate(Ok(_))));
+    assert!(matches!(content("cut.pem"), Content::Certificate(Err(CertificateError::Damaged))));
+    let said = String::from_utf8_lossy(&output);
+    let first_line = body_of(&key).lines().next().map(str::to_owned).unwrap();
+    assert!(!said.contains(&first_line), "{said}");
+}
+
+#[test]
 fn what_is_no_pem_certificate_is_told_apart_from_an_empty_file() {
     let Pair { certificate, .. } = authority(&rcgen::PKCS_ECDSA_P256_SHA256);
     let der = Certificate::from_pem(certificate.as_bytes()).unwrap().der;
@@ -171,5 +206,82 @@ fn a_docker_that_hangs_is_told_from_a_node_that_does() {
         assert_eq!(seen.health.first().and_then(|health| health.healthy), health, "{hanging}");
         // What docker does not need to tell is known all the same.
         assert!(seen.file(Location::Ssl, "kube-ca.pem").is_some(), "{hanging}");
+    }
+}
+
+/// The answer of a docker that inspects four containers, of which one is gone and a stranger may have started the first.
+const INSPECTED: &str = r#"case $1 in
+ps) printf '01 k8s_agent_cattle-node-agent-x_cattle-system_y_0\n02 kubelet\n03 pause\n04 kube-apiserver\n05 etcd-restore\n' ;;
+inspect)
+  shift 3
+  [ "$*" = '01 02 04 05' ] || exit 125
+  cat <<'E'
+"/k8s_agent_cattle-node-agent-x_cattle-system_y_0"	"a"	{"Status":"running","StartedAt":"2026-11-21T19:15:00Z"}	0
+variable /k8s_agent_cattle-node-agent-x_cattle-system_y_0 "CATTLE_SERVER=https://rancher.example\nmount /kubelet /evil"
+proxy /k8s_agent_cattle-node-agent-x_cattle-system_y_0
+"/kubelet"	"k"	{"Status":"running","StartedAt":"2026-11-21T19:15:00Z"}	0
+mount /kubelet /opt/its own/etc/kubernetes
+proxy /kubelet
+"/kube-apiserver"	"k"	{"Status":"running","StartedAt":"2026-11-21T19:15:00Z"}	0
+mount /kube-apiserver /opt/rke/etc/kubernetes
+argument /kube-apiserver "--service-account-key-file=/etc/kubernetes/ssl/kube-apiserver-key.pem"
+E
+  exit 1
+  ;;
+esac"#;
+
+#[test]
+fn one_inspection_tells_the_directory_the_key_file_and_the_agent() {
+    let seen = look_beside(&[], KeyReading::PublicPrefix, &[("docker", INSPECTED)]).0;
+    assert_eq!(seen.kubernetes_directory, "/opt/its own/etc/kubernetes", "kubelet's comes first");
+    let names: Vec<_> = seen.containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, ["k8s_agent_cattle-node-agent-x_cattle-system_y_0", "kubelet", "kube-apiserver"]);
+    let key_file = seen.service_account_key_file.as_deref();
+    assert_eq!(key_file, Some("/etc/kubernetes/ssl/kube-apiserver-key.pem"));
+    let agent = seen.agent.unwrap();
+    assert_eq!(agent.server.as_deref(), Some("https://rancher.example\nmount /kubelet /evil"));
+    assert!(agent.uses_proxy);
+    assert_eq!(seen.docker_error, None, "one was removed meanwhile, which is no error");
+}
+
+#[test]
+fn every_shell_sees_the_same() {
+    let rsa = new_key(KeyAlgorithm::Rsa2048).unwrap();
+    let Pair { certificate, .. } = authority(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let other = authority(&rcgen::PKCS_ECDSA_P256_SHA256).certificate;
+    let chain = format!("*\n{}\n\n{certificate}{}", rsa.as_str(), other.trim_end());
+    let der = Certificate::from_pem(certificate.as_bytes()).unwrap().der;
+    let files: [(&str, &[u8]); 6] = [
+        ("a b.pem", certificate.trim_end().as_bytes()),
+        ("a b-key.pem", rsa.trim_end().as_bytes()),
+        ("chain.pem", chain.as_bytes()),
+        ("der.pem", &der),
+        ("empty-key.pem", b""),
+        ("left.pem.certroll", certificate.as_bytes()),
+    ];
+    let private = &body_of(&rsa).replace('\n', "")[364..404];
+    for shell in [&["dash"][..], &["bash"], &["bash", "--posix"], &["busybox", "sh"]] {
+        if !["/bin", "/usr/bin"].iter().any(|folder| Path::new(folder).join(shell[0]).is_file()) {
+            println!("SKIPPED: {} is not installed", shell[0]);
+            continue;
+        }
+        let (seen, output) = look_in(shell, &files, KeyReading::PublicPrefix, &[("docker", "exit 1")]);
+        let said = seen.files.iter().map(|file| match &file.content {
+            Content::Certificate(read) => (file.file_name.as_str(), read.is_ok(), file.certificates),
+            Content::Key(prefix) => (file.file_name.as_str(), matches!(prefix, PublicPrefix::Rsa { .. }), 0),
+            Content::Other => (file.file_name.as_str(), false, 0),
+        });
+        let mut said: Vec<_> = said.collect();
+        said.sort_unstable();
+        let expected = [
+            ("a b-key.pem", true, 0),
+            ("a b.pem", true, 1),
+            ("chain.pem", true, 2),
+            ("der.pem", false, 0),
+            ("empty-key.pem", false, 0),
+        ];
+        assert_eq!(said, expected, "{shell:?}");
+        assert!(seen.free_kibibytes.is_some() && seen.used_kibibytes.is_some(), "{shell:?}");
+        assert!(!String::from_utf8_lossy(&output).replace('\n', "").contains(private), "{shell:?}");
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certroll::clock::Clock;
+use certroll::command::BecomeRoot;
 use certroll::event::{Event, EventKind, Outcome, RunOutcome, RunState};
 use certroll::execute::{Claim, LeaseTimes, LockError, Operator, Run, execute, release_lock, take_lock};
-use certroll::facts::probe::{BecomeRoot, KeyReading};
+use certroll::facts::probe::KeyReading;
 use certroll::facts::{Facts, LockHolder};
 use certroll::gather::{self, Gatherer};
 use certroll::inventory::Inventory;

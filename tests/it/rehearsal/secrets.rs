@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use certroll::facts::probe::{BecomeRoot, KeyReading, Probe};
+use certroll::command::BecomeRoot;
+use certroll::facts::probe::{KeyReading, Probe};
 use certroll::inventory::Inventory;
 use certroll::sim::Layout;
 

@@ -199,16 +199,16 @@ impl Machine {
                 Some(name) => key_prefix(name),
                 None => file.strip_suffix(".pem").map(pem).unwrap_or_default().to_owned(),
             };
-            let head = format!(
-                "file {folder} 600 0 0 1676 {} 2026-11-21 19:15:25.000000000 +0000 /etc/kubernetes/{path}/{file}",
+            let line = format!(
+                "600 0 0 1676 {} 2026-11-21 19:15:25.000000000 +0000 /etc/kubernetes/{path}/{file}\n",
                 time(written).as_second()
             );
-            frame(&head, &body);
+            frame("files", &line);
+            frame(&format!("content /etc/kubernetes/{path}/{file}"), &body);
         }
         frame("writable yes", "");
-        frame("free 20971520", "");
-        frame("inodes 1000000", "");
-        frame("used 160", "");
+        frame("space", "20971520 1024 2621440 1000000 /etc/kubernetes\n");
+        frame("used", "160\t/etc/kubernetes\n");
         let containers: Vec<String> = self.containers.iter().map(container_line).collect();
         frame("containers", &containers.concat());
         if !self.etcd.is_empty() {
