@@ -103,7 +103,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How to authenticate over SSH, with RKE's defaults filled in.
+/// Who says a value that RKE has a default for: the ssh_config may replace a default, and nothing that was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ValueOrigin {
+    /// The file gives it.
+    #[default]
+    File,
+    /// RKE fills it in.
+    Default,
+}
+
+/// How to log in over SSH, with RKE's defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SshCredentials {
     /// A private key in the file itself (`ssh_key`).
@@ -116,6 +126,10 @@ pub struct SshCredentials {
     pub certificate_path: Option<String>,
     /// Whether the agent of `SSH_AUTH_SOCK` is used (`ssh_agent_auth`).
     pub agent: bool,
+    /// Who says `key_path`.
+    pub key_path_origin: ValueOrigin,
+    /// Who says the port of the machine.
+    pub port_origin: ValueOrigin,
 }
 
 /// One machine of the cluster.

@@ -11,7 +11,7 @@ use super::machine::{self, DraftNode, SshDefaults};
 use super::notes::{Noted, Notes};
 use super::source::{Place, Source, quoted};
 use super::tree::{self, Located, Value};
-use super::{InvalidInventory, Inventory, MaxUnavailable, Parsed, Problem, Role, keys, schema};
+use super::{InvalidInventory, Inventory, MaxUnavailable, Parsed, Problem, Role, ValueOrigin, keys, schema};
 use crate::finding::Finding;
 
 /// What messages call the top of the file.
@@ -81,8 +81,10 @@ fn read(top: &Fields<'_>, notes: &mut Notes<'_>) -> Inventory {
     let authentication = cluster.fields("authentication", notes);
     check_authentication(&authentication, notes);
     note_rotation(&cluster, notes);
+    let key_path = cluster.string("ssh_key_path", notes);
     let defaults = SshDefaults {
-        key_path: cluster.string("ssh_key_path", notes).unwrap_or_else(|| SSH_KEY_PATH.to_owned()),
+        key_path_origin: if key_path.is_some() { ValueOrigin::File } else { ValueOrigin::Default },
+        key_path: key_path.unwrap_or_else(|| SSH_KEY_PATH.to_owned()),
         agent: cluster.flag("ssh_agent_auth", notes),
     };
     let external_etcd_urls = external_etcd(&services.etcd, notes);

@@ -6,7 +6,7 @@ use super::fields::{Fields, Text};
 use super::notes::{Noted, Notes};
 use super::schema::{self, Level};
 use super::source::{Place, quoted};
-use super::{Bastion, Node, NodeName, Role, Secret, SshCredentials, spelling};
+use super::{Bastion, Node, NodeName, Role, Secret, SshCredentials, ValueOrigin, spelling};
 use crate::finding::Finding;
 
 /// RKE's `DefaultSSHPort`.
@@ -21,6 +21,8 @@ const LONGEST_NAME: usize = 253;
 pub(super) struct SshDefaults {
     /// `ssh_key_path`, or RKE's default.
     pub(super) key_path: String,
+    /// Which of the two it is.
+    pub(super) key_path_origin: ValueOrigin,
     /// `ssh_agent_auth`, which holds for all machines.
     pub(super) agent: bool,
 }
@@ -51,6 +53,7 @@ pub(super) fn node(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Note
         check_address(fields, key, address, notes);
     }
     let roles = roles(fields, notes);
+    let port = port(fields, notes);
     let place = |text: Option<Text<'_>>| text.or(address).map_or(fields.place(), |text| text.place);
     let draft = DraftNode {
         roles_understood: roles.understood,
@@ -61,11 +64,11 @@ pub(super) fn node(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Note
             name: NodeName::new(name),
             address: owned(address),
             internal_address: owned(internal_address.or(address)),
-            port: port(fields, notes),
+            port: port.unwrap_or(SSH_PORT),
             user: owned(user),
             roles: roles.roles,
             docker_socket: fields.string("docker_socket", notes).unwrap_or_else(|| DOCKER_SOCKET.to_owned()),
-            ssh: credentials(fields, defaults, notes),
+            ssh: credentials(fields, port, defaults, notes),
             labels: fields.text_map("labels", notes),
         },
     };
@@ -97,11 +100,12 @@ pub(super) fn bastion(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut N
         return None;
     };
     check_address(fields, "address", Some(address), notes);
+    let port = port(fields, notes);
     let bastion = Bastion {
         address: address.value.to_owned(),
-        port: port(fields, notes),
+        port: port.unwrap_or(SSH_PORT),
         user: owned(required(fields, "user", &schema::BASTION, notes)),
-        ssh: credentials(fields, defaults, notes),
+        ssh: credentials(fields, port, defaults, notes),
     };
     if let Some(finding) = ignored_agent(fields, defaults, notes) {
         notes.find(finding);
@@ -247,19 +251,27 @@ fn unknown_role(text: Text<'_>, notes: &mut Notes<'_>) {
     });
 }
 
-/// Returns the port of sshd.
-fn port(fields: &Fields<'_>, notes: &mut Notes<'_>) -> u16 {
-    fields.number::<std::num::NonZeroU16>("port", "a port from 1 to 65535", notes).map_or(SSH_PORT, u16::from)
+/// Returns the port of sshd, where the file gives one.
+fn port(fields: &Fields<'_>, notes: &mut Notes<'_>) -> Option<u16> {
+    fields.number::<std::num::NonZeroU16>("port", "a port from 1 to 65535", notes).map(u16::from)
 }
 
-/// Returns how to authenticate on a machine.
-fn credentials(fields: &Fields<'_>, defaults: &SshDefaults, notes: &mut Notes<'_>) -> SshCredentials {
+/// Returns how to log in to a machine with this port.
+fn credentials(
+    fields: &Fields<'_>,
+    port: Option<u16>,
+    defaults: &SshDefaults,
+    notes: &mut Notes<'_>,
+) -> SshCredentials {
+    let own_key_path = fields.string("ssh_key_path", notes);
     SshCredentials {
         key: fields.string("ssh_key", notes).map(Secret::new),
-        key_path: fields.string("ssh_key_path", notes).or_else(|| Some(defaults.key_path.clone())),
+        key_path_origin: if own_key_path.is_some() { ValueOrigin::File } else { defaults.key_path_origin },
+        key_path: own_key_path.or_else(|| Some(defaults.key_path.clone())),
         certificate: fields.string("ssh_cert", notes),
         certificate_path: fields.string("ssh_cert_path", notes),
         agent: defaults.agent,
+        port_origin: if port.is_some() { ValueOrigin::File } else { ValueOrigin::Default },
     }
 }
 
