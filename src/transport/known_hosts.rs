@@ -2,8 +2,11 @@
 //!
 //! `HostKeys` makes them from files and asks them for a verdict. The manual page sshd(8) has the format.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -45,9 +48,18 @@ pub(super) enum Verdict {
 }
 
 /// The lines of all known_hosts files, in their order.
+///
+/// A bastion knows hundreds of hosts, and each connection asks several times: names are looked up, and what has to be compared line
+/// by line is compared once a name.
 #[derive(Debug, Default)]
 pub(super) struct KnownHosts {
     entries: Vec<Entry>,
+    /// Which lines have a name, by its position; lines of plain names alone.
+    by_name: HashMap<String, Vec<usize>>,
+    /// The other lines: patterns and hashed names.
+    others: Vec<usize>,
+    /// Which of the other lines match a name.
+    compared: RefCell<HashMap<String, Arc<[usize]>>>,
 }
 
 #[derive(Debug)]
@@ -69,8 +81,8 @@ enum Marker {
 enum Hosts {
     /// Lower-case patterns with `*`, `?` and a leading `!`.
     Patterns(Vec<String>),
-    /// `|1|salt|hash`: HMAC-SHA1 of the name with the salt as its key.
-    Hashed { salt: Vec<u8>, hash: Vec<u8> },
+    /// `|1|salt|hash`: HMAC-SHA1 of the name, with the salt as its key.
+    Hashed { salted: Box<Hmac<Sha1>>, hash: Vec<u8> },
 }
 
 impl KnownHosts {
@@ -83,30 +95,43 @@ impl KnownHosts {
 
     /// Adds one line.
     pub(super) fn add(&mut self, place: Place, line: &str) {
-        self.entries.extend(Entry::parse(line, place));
+        let Some(entry) = Entry::parse(line, place) else { return };
+        let position = self.entries.len();
+        match &entry.hosts {
+            Hosts::Patterns(names) if !names.iter().any(|name| name.contains(['*', '?', '!'])) => {
+                for name in names {
+                    self.by_name.entry(name.clone()).or_default().push(position);
+                }
+            }
+            _ => {
+                self.others.push(position);
+                self.compared.get_mut().clear();
+            }
+        }
+        self.entries.push(entry);
     }
 
     /// Returns what is known of a key that a host shows.
     pub(super) fn verdict(&self, at: &Endpoint, key: &PublicKey) -> Verdict {
-        let matching: Vec<&Entry> = self.matching(at).collect();
         let same_key = |entry: &&&Entry| entry.key.key_data() == key.key_data();
-        let with_marker = |marker| matching.iter().filter(move |entry| entry.marker == marker);
-        if let Some(entry) = with_marker(Marker::Revoked).find(same_key) {
+        let matching: Vec<&Entry> = self.matching(at).collect();
+        let mut revocations = matching.iter().filter(|entry| entry.marker == Marker::Revoked);
+        if let Some(entry) = revocations.find(same_key) {
             return Verdict::Revoked { place: entry.place.clone() };
         }
-        if with_marker(Marker::Plain).any(|entry| entry.key.key_data() == key.key_data()) {
+        let plain = self.deciding(at, Marker::Plain);
+        if plain.iter().any(|entry| entry.key.key_data() == key.key_data()) {
             return Verdict::Known;
         }
         // A port of its own may run another sshd: what is known of port 22 confirms a key there, and refutes none.
         let own_name = lookup_name(at);
-        let refuting = || with_marker(Marker::Plain).filter(|entry| entry.hosts.matches(&own_name));
+        let refuting = || plain.iter().filter(|entry| entry.hosts.matches(&own_name));
         let same_kind = refuting().find(|entry| entry.key.algorithm() == key.algorithm());
-        match same_kind.or_else(|| refuting().next()) {
-            Some(entry) => Verdict::Changed { place: entry.place.clone(), algorithm: entry.key.algorithm() },
-            None => Verdict::Unknown {
-                authority: with_marker(Marker::CertAuthority).next().map(|entry| entry.place.clone()),
-            },
+        if let Some(entry) = same_kind.or_else(|| refuting().next()) {
+            return Verdict::Changed { place: entry.place.clone(), algorithm: entry.key.algorithm() };
         }
+        let authorities = self.deciding(at, Marker::CertAuthority);
+        Verdict::Unknown { authority: authorities.first().map(|entry| entry.place.clone()) }
     }
 
     /// Returns the kinds of the keys by which a host is known, those of its own port first.
@@ -119,9 +144,41 @@ impl KnownHosts {
         own.into_iter().chain(other).map(|entry| entry.key.algorithm()).collect()
     }
 
+    /// Returns the lines of one kind that decide on a host: those of its own name, and those of the bare name where there are none. That
+    /// is the order of `check_host_key` in OpenSSH's sshconnect.c: who is known at a port is not taken for the one at port 22.
+    fn deciding(&self, at: &Endpoint, marker: Marker) -> Vec<&Entry> {
+        let own_name = lookup_name(at);
+        let (own, bare): (Vec<&Entry>, Vec<&Entry>) = self
+            .matching(at)
+            .filter(|entry| entry.marker == marker)
+            .partition(|entry| entry.hosts.matches(&own_name));
+        if own.is_empty() { bare } else { own }
+    }
+
     fn matching(&self, at: &Endpoint) -> impl Iterator<Item = &Entry> {
-        let names = [lookup_name(at), at.host.to_lowercase()];
-        self.entries.iter().filter(move |entry| names.iter().any(|name| entry.hosts.matches(name)))
+        let own_name = lookup_name(at);
+        let bare_name = (at.port != DEFAULT_PORT).then(|| at.host.to_lowercase());
+        let mut positions: Vec<usize> = Vec::new();
+        for name in std::iter::once(own_name).chain(bare_name) {
+            positions.extend(self.by_name.get(&name).into_iter().flatten());
+            positions.extend(self.compared_with(name).iter());
+        }
+        positions.sort_unstable();
+        positions.dedup();
+        positions.into_iter().filter_map(|position| self.entries.get(position))
+    }
+
+    /// Returns the lines that have to be compared with a name and match it.
+    fn compared_with(&self, name: String) -> Arc<[usize]> {
+        let mut compared = self.compared.borrow_mut();
+        if let Some(known) = compared.get(&name) {
+            return Arc::clone(known);
+        }
+        let matches =
+            |position: &usize| self.entries.get(*position).is_some_and(|entry| entry.hosts.matches(&name));
+        let matching: Arc<[usize]> = self.others.iter().copied().filter(matches).collect();
+        compared.insert(name, Arc::clone(&matching));
+        matching
     }
 }
 
@@ -163,7 +220,8 @@ impl Hosts {
             return Some(Self::Patterns(text.to_lowercase().split(',').map(str::to_owned).collect()));
         };
         let (salt, hash) = hashed.strip_prefix("1|")?.split_once('|')?;
-        Some(Self::Hashed { salt: STANDARD.decode(salt).ok()?, hash: STANDARD.decode(hash).ok()? })
+        let salted = Box::new(Hmac::new_from_slice(&STANDARD.decode(salt).ok()?).ok()?);
+        Some(Self::Hashed { salted, hash: STANDARD.decode(hash).ok()? })
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -173,14 +231,15 @@ impl Hosts {
                 let excluded = patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(matched);
                 !excluded && patterns.iter().any(|pattern| matched(pattern))
             }
-            Self::Hashed { salt, hash } => Hmac::<Sha1>::new_from_slice(salt)
-                .is_ok_and(|code| code.chain_update(name).verify_slice(hash).is_ok()),
+            Self::Hashed { salted, hash } => {
+                salted.as_ref().clone().chain_update(name).verify_slice(hash).is_ok()
+            }
         }
     }
 }
 
 /// Returns whether a name matches a pattern in which `*` stands for any text and `?` for any one byte.
-fn matches_pattern(mut pattern: &[u8], mut name: &[u8]) -> bool {
+pub(super) fn matches_pattern(mut pattern: &[u8], mut name: &[u8]) -> bool {
     // Where the newest `*` stands, and the rest of the name that it has not swallowed yet.
     let mut resume: Option<(&[u8], &[u8])> = None;
     loop {

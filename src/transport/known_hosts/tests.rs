@@ -108,6 +108,15 @@ fn a_changed_key_is_told_with_its_line_and_the_same_kind_first() {
 }
 
 #[test]
+fn what_is_known_of_a_port_outweighs_what_is_known_of_the_bare_name() {
+    let text = format!("node-1 {ED25519}\n[node-1]:2222 {OTHER}\n");
+    assert_eq!(verdict(&text, "node-1", 22), Verdict::Known);
+    let changed = Verdict::Changed { place: place(2), algorithm: Algorithm::Ed25519 };
+    assert_eq!(verdict(&text, "node-1", 2222), changed);
+    assert_eq!(verdict(&text, "node-1", 2223), Verdict::Known, "nothing else is known of that port");
+}
+
+#[test]
 fn markers_are_heeded() {
     let revoked = format!("node-1 {ED25519}\n@revoked * {ED25519}\n");
     assert_eq!(verdict(&revoked, "node-1", 22), Verdict::Revoked { place: place(2) });
