@@ -21,12 +21,15 @@ mod keys;
 mod known_hosts;
 mod login;
 mod session;
+#[allow(dead_code, unused_imports, reason = "what asks it follows")]
+mod ssh_config;
 
 pub use backoff::Backoff;
 pub use error::{ChangedHost, HostKey, KeyError, Phase, Refusal, TransportError, UnknownHost};
 pub use jump::{Jump, ParseJumpError};
 pub use known_hosts::{Place, places_of};
 pub use session::{Session, TcpChannel};
+pub use ssh_config::{ConfigChoice, ConfigProblem, Place as ConfigPlace, SshConfig, SshConfigError};
 
 use connector::Connector;
 use jump::JumpChain;

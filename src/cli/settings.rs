@@ -160,7 +160,7 @@ impl Settings {
 /// Returns a jump host as it is given on the command line.
 fn named(jump: &Jump) -> String {
     let user = jump.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-    format!("{user}{}", jump.at)
+    format!("{user}{}", transport::Endpoint::new(&jump.host, jump.port.unwrap_or(22)))
 }
 
 /// Returns where programs are looked for.

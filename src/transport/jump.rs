@@ -1,7 +1,8 @@
-//! Jumps are the hosts that are passed on the way to a node; all nodes share one connection to the last of them.
+//! Jumps are the hosts that are passed on the way to a node, as people name them; all nodes share one connection to the last of them.
 //!
-//! The face parses `--jump` into [`Jump`]s; the transport keeps the [`JumpChain`].
+//! The face parses `--jump` into [`Jump`]s, and the ssh_config its `ProxyJump`; the transport keeps the [`JumpChain`].
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +13,27 @@ use super::connector::{self, Connector};
 use super::login::Login;
 use super::{Endpoint, Session, TransportError};
 
-/// A host of `--jump`: `[USER@]HOST[:PORT]`, an IPv6 address in brackets.
+/// A host of `--jump` or `ProxyJump`: `[USER@]HOST[:PORT]`, an IPv6 address in brackets, or the same after `ssh://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jump {
-    /// The user, where the option names one.
+    /// The user, where one is named.
     pub user: Option<String>,
-    /// The address and the port, 22 unless the option names one.
-    pub at: Endpoint,
+    /// A name or an address without brackets; ssh_config may know more of it.
+    pub host: String,
+    /// The port, where one is named.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for Jump {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(formatter, "{user}@")?;
+        }
+        match self.port {
+            Some(port) => Endpoint::new(&self.host, port).fmt(formatter),
+            None => formatter.write_str(&self.host),
+        }
+    }
 }
 
 /// Why a text is not a jump host.
@@ -37,6 +52,7 @@ impl FromStr for Jump {
 }
 
 fn parse(text: &str) -> Option<Jump> {
+    let text = text.strip_prefix("ssh://").map_or(text, |rest| rest.trim_end_matches('/'));
     let (user, place) = match text.rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
         None => (None, text),
@@ -52,11 +68,14 @@ fn parse(text: &str) -> Option<Jump> {
             _ => (place, None),
         },
     };
-    let port = port.map_or(Some(22), |port| port.parse().ok().filter(|port| *port != 0))?;
+    let port = match port {
+        Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
+        None => None,
+    };
     if host.is_empty() || user == Some("") || text.contains(char::is_whitespace) {
         return None;
     }
-    Some(Jump { user: user.map(str::to_owned), at: Endpoint::new(host, port) })
+    Some(Jump { user: user.map(str::to_owned), host: host.to_owned(), port })
 }
 
 /// The hosts on the way, and the one connection to the last of them that all nodes share.
@@ -136,15 +155,16 @@ mod tests {
     #[test]
     fn jumps_are_written_as_for_ssh() {
         let jump = |user: Option<&str>, host: &str, port| {
-            Some(Jump { user: user.map(str::to_owned), at: Endpoint { host: host.to_owned(), port } })
+            Some(Jump { user: user.map(str::to_owned), host: host.to_owned(), port })
         };
         for (text, expected) in [
-            ("gate", jump(None, "gate", 22)),
-            ("rke@gate:2222", jump(Some("rke"), "gate", 2222)),
-            ("me@corp@gate", jump(Some("me@corp"), "gate", 22)),
-            ("[2001:db8::1]:2222", jump(None, "2001:db8::1", 2222)),
-            ("[2001:db8::1]", jump(None, "2001:db8::1", 22)),
-            ("2001:db8::1", jump(None, "2001:db8::1", 22)),
+            ("gate", jump(None, "gate", None)),
+            ("rke@gate:2222", jump(Some("rke"), "gate", Some(2222))),
+            ("me@corp@gate", jump(Some("me@corp"), "gate", None)),
+            ("[2001:db8::1]:2222", jump(None, "2001:db8::1", Some(2222))),
+            ("[2001:db8::1]", jump(None, "2001:db8::1", None)),
+            ("2001:db8::1", jump(None, "2001:db8::1", None)),
+            ("ssh://rke@gate:2222/", jump(Some("rke"), "gate", Some(2222))),
             ("", None),
             ("@gate", None),
             ("rke@", None),

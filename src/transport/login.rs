@@ -68,7 +68,8 @@ impl Login {
         let user = user.or_else(|| bastion.map(|bastion| bastion.user.clone()));
         let user = user.unwrap_or_else(|| settings.login_name.clone());
         let credentials = bastion.map(|bastion| bastion.ssh.clone()).unwrap_or_default();
-        let mut login = Self::new(jump.at.clone(), user, &credentials, settings);
+        let mut login =
+            Self::new(Endpoint::new(&jump.host, jump.port.unwrap_or(22)), user, &credentials, settings);
         if let Some(path) = &settings.key_path {
             return login.with_key(path.clone());
         }
