@@ -9,17 +9,20 @@ mod away;
 mod backups;
 mod check;
 mod demo;
+mod echo;
 mod failure;
 mod import;
 mod nodes;
 mod plan;
 mod rancher;
+mod remarks;
 mod resume;
 mod rke;
 mod rollback;
 mod runs;
 mod selection;
 mod settings;
+mod sudo_password;
 mod terminal;
 
 use std::process::ExitCode;
@@ -82,5 +85,7 @@ fn in_runtime(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, 
     let result = runtime.block_on(command);
     // What still waits for a silent host must not keep the operator waiting.
     runtime.shutdown_background();
+    // Nor must a question that is still open keep the terminal.
+    echo::restore();
     result
 }

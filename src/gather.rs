@@ -18,11 +18,11 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::command::BecomeRoot;
+use crate::command::{BecomeRoot, Body, Output, Search};
 use crate::facts::probe::{KeyReading, Probe, ProbeError, first_words, is_of_windows, read};
 use crate::facts::{Facts, NodeFacts, Observation, Standing, Unseen};
 use crate::inventory::{Inventory, Node, Role};
-use crate::transport::{Session, Transport, TransportError};
+use crate::transport::{Approach, Next, Session, Transport, TransportError};
 
 /// How nodes are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +105,10 @@ impl Gatherer {
                 session.close().await;
                 result
             }
-            Err(error) => Err(unseen(&error, false)),
+            Err(TransportError::Windows { identification, .. }) if node.roles == [Role::Worker] => {
+                Err(Unseen::windows(&format!("its SSH server is `{identification}`")))
+            }
+            Err(error) => Err(unseen(&error, matches!(error, TransportError::Windows { .. }))),
         };
         facts_of(node, result)
     }
@@ -131,8 +134,7 @@ impl Gatherer {
 
     /// Runs the probe and reads its answer.
     async fn probe(&self, node: &Node, session: &Session) -> Result<Observation, Unseen> {
-        let asked_at = self.settings.clock.now();
-        let marker = format!("certroll-{}", asked_at.as_nanosecond());
+        let marker = format!("certroll-{}", self.settings.clock.now().as_nanosecond());
         let probe = Probe {
             node,
             prefix_path: &self.inventory.prefix_path,
@@ -140,9 +142,7 @@ impl Gatherer {
             become_root: self.settings.become_root,
             marker: &marker,
         };
-        let output =
-            session.run_line(&probe.script(), None, None).await.map_err(|error| unseen(&error, true))?;
-        let midway = midway(asked_at, self.settings.clock.now());
+        let (output, midway) = self.ask(session, &probe).await.map_err(|error| unseen(&error, true))?;
         // What a shell that cannot run anything has to say, it may say on either.
         let (stdout, stderr) = (output.stdout_text(), output.stderr_text());
         let stderr = first_words(stderr.trim().lines().next().unwrap_or_default());
@@ -160,6 +160,22 @@ impl Gatherer {
                 Err(unread(&ProbeError::NoAccess(refused), String::new()))
             }
             Err(error) => Err(unread(&error, stderr)),
+        }
+    }
+
+    /// Runs the probe, in the way that the node's answers ask for; returns the answer, and our time when the node read its clock.
+    async fn ask(&self, session: &Session, probe: &Probe<'_>) -> Result<(Output, Timestamp), TransportError> {
+        let body = probe.body();
+        let mut approach = Approach::new(session, probe.ways());
+        loop {
+            let script = approach.script(Body::Look(&body));
+            let asked_at = self.settings.clock.now();
+            let output = session.run_line(&script, Some(&approach.stdin(&[])), None).await?;
+            let midway = midway(asked_at, self.settings.clock.now());
+            let search = Search::read(&output.stdout_text(), probe.marker);
+            if approach.learn(&search).await? == Next::Done {
+                return Ok((output, midway));
+            }
         }
     }
 }

@@ -3,37 +3,61 @@
 //! The face makes a [`Transport`] from [`Settings`]; `gather`, `execute` and `kube` connect to nodes through it and work with
 //! the [`Session`]s. Nobody above knows which SSH library lies beneath.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::clock::Clock;
 use crate::inventory::{Bastion, Node, Secret};
 
 mod agent;
 mod authentication;
 mod backoff;
 mod connector;
+mod credentials;
+mod deadline;
+mod dial;
 mod error;
+mod hop;
+mod host_certificates;
 mod host_keys;
 mod jump;
 mod keys;
 mod known_hosts;
 mod login;
+mod manners;
+mod origin;
+mod question;
+mod reach;
+mod root;
+mod route;
 mod session;
-#[allow(dead_code, unused_imports, reason = "what asks it follows")]
+mod shared_password;
 mod ssh_config;
 
 pub use backoff::Backoff;
-pub use error::{ChangedHost, HostKey, KeyError, Phase, Refusal, TransportError, UnknownHost};
+pub use error::{
+    ChangedHost, HostKey, KeyError, Phase, Refusal, RefusedCertificate, TransportError, UnknownHost,
+};
+pub use host_certificates::CertificateFlaw;
 pub use jump::{Jump, ParseJumpError};
 pub use known_hosts::{Place, places_of};
-pub use session::{Session, TcpChannel};
+pub use origin::Origin;
+pub use question::{AskSecret, Echo, PasswordPurpose, Question};
+pub use reach::{Reach, Remark, Remarks, reach, remarks};
+pub use root::{Approach, Next};
+pub use session::{Ended, Feed, Full, Session, Sink, Stream, TcpChannel};
 pub use ssh_config::{ConfigChoice, ConfigProblem, Place as ConfigPlace, SshConfig, SshConfigError};
 
-use connector::Connector;
-use jump::JumpChain;
+use connector::{Connector, Position};
+use hop::{Hop, Passage};
 use login::Login;
+use route::{Planner, Route};
+use ssh_config::Here;
 
 /// An address and the port of its sshd, shown as `node-1:22` or `[2001:db8::1]:22`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -84,13 +108,29 @@ pub enum AgentUse {
     Always,
 }
 
-/// Who is asked for the passphrase of an encrypted key; the face answers.
-pub trait AskSecret: Send + Sync {
-    /// Returns the passphrase of a key that is named for people, or nothing when nobody can answer.
-    ///
-    /// It may block; it is called once a key for all nodes, and again after a wrong answer.
-    fn passphrase(&self, key: &str) -> Option<Secret>;
+/// An option that was given on the command line, so that the ssh_config has no say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TypedOption {
+    /// `--connect-timeout`
+    ConnectTimeout,
+    /// `--host-keys`
+    HostKeys,
+    /// `--known-hosts`
+    KnownHosts,
 }
+
+/// Whether passwords and questions of hosts are answered at the login (`--ask-password`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PasswordUse {
+    /// Only keys prove who the user is.
+    #[default]
+    Never,
+    /// The operator is asked for the password once a host wants it, and answers what else hosts ask.
+    Asked,
+}
+
+/// Who hears what hosts say before the login, a warning to intruders for one; the words are the host's, and may be anything.
+pub type HearBanner = Arc<dyn Fn(&Endpoint, &str) + Send + Sync>;
 
 /// Everything that the command line and the environment say about connections.
 #[derive(Clone)]
@@ -112,6 +152,8 @@ pub struct Settings {
     pub known_hosts: Vec<PathBuf>,
     /// What is done with host keys that are not known.
     pub host_keys: HostKeyPolicy,
+    /// Tells whether certificates of hosts are valid.
+    pub clock: Clock,
     /// The folder that `~/` stands for.
     pub home: PathBuf,
     /// The socket of the SSH agent (`SSH_AUTH_SOCK`).
@@ -124,10 +166,25 @@ pub struct Settings {
     pub key_path: Option<PathBuf>,
     /// When the agent is asked.
     pub agent: AgentUse,
+    /// How long the agent may take for one signature, while the time of the connection stands still: a person may have to touch a
+    /// key or to confirm.
+    pub signature_timeout: Duration,
+    /// What is done where a host wants more than keys.
+    pub passwords: PasswordUse,
     /// The jump hosts in the order in which they are passed, instead of `bastion_host` (`--jump`); an empty list means none.
     pub jumps: Option<Vec<Jump>>,
-    /// Who knows passphrases.
+    /// The password for sudo (`--become-password-file`); where there is none, the operator is asked once a node wants it.
+    pub sudo_password: Option<Secret>,
+    /// Who hears the banners of hosts.
+    pub banners: Option<HearBanner>,
+    /// Who knows what only the operator knows.
     pub ask: Arc<dyn AskSecret>,
+    /// What OpenSSH's configuration says of hosts; it outranks what is a default here.
+    pub ssh_config: SshConfig,
+    /// The options that were given and that the ssh_config would outrank otherwise.
+    pub typed: BTreeSet<TypedOption>,
+    /// The environment, for `${NAME}` in the ssh_config.
+    pub variable: fn(&str) -> Option<String>,
 }
 
 impl Settings {
@@ -146,15 +203,31 @@ impl Settings {
             max_output: 8 << 20,
             known_hosts: vec![home.join(".ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")],
             host_keys: HostKeyPolicy::default(),
+            clock: Clock::System,
             home,
             agent_socket: None,
             login_name: "root".to_owned(),
             user: None,
             key_path: None,
             agent: AgentUse::default(),
+            signature_timeout: Duration::from_secs(60),
+            passwords: PasswordUse::default(),
             jumps: None,
+            sudo_password: None,
+            banners: None,
             ask,
+            ssh_config: SshConfig::default(),
+            typed: BTreeSet::new(),
+            variable: |_| None,
         }
+    }
+
+    /// Reads OpenSSH's configuration for the home folder and the user that are set here.
+    pub fn read_ssh_config(&mut self, choice: &ConfigChoice) -> Result<(), SshConfigError> {
+        let home = self.home.to_string_lossy();
+        let here = Here { home: &home, user: &self.login_name, variable: self.variable };
+        self.ssh_config = SshConfig::read(choice, here)?;
+        Ok(())
     }
 }
 
@@ -172,38 +245,102 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// The way to all nodes of a cluster: known host keys, keys that were decrypted once, and the shared connection to the bastion.
+/// The way to one node: the last of the hosts that are passed, and the login.
+struct Way {
+    last: Option<Arc<Hop>>,
+    login: Arc<Login>,
+}
+
+impl Way {
+    /// Connects to the jump hosts, where there are some.
+    async fn enter(&self, connector: &Connector) -> Result<Option<Passage>, TransportError> {
+        match &self.last {
+            Some(hop) => hop.enter(connector).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Connects to the node and logs in. A jump host without room for another connection is waited for as long as a command may
+    /// take, for it is others' commands that take the room.
+    async fn connect(
+        &self,
+        connector: &Connector,
+        mut passage: Option<Passage>,
+    ) -> Result<Session, TransportError> {
+        let began = Instant::now();
+        loop {
+            match (connector.connect(&self.login, passage, Position::Node).await, &self.last) {
+                (Err(TransportError::NoRoom { .. }), Some(hop))
+                    if began.elapsed() < connector.settings.command_timeout =>
+                {
+                    hop.wait_for_room().await;
+                    passage = self.enter(connector).await?;
+                }
+                (result, _) => return result,
+            }
+        }
+    }
+}
+
+/// The way to all nodes of a cluster: known host keys, keys that were decrypted once, and shared connections to jump hosts.
 #[derive(Debug)]
 pub struct Transport {
     connector: Connector,
-    jumps: JumpChain,
+    bastion: Option<Bastion>,
+    /// The jump hosts that some node is behind; each is there once for each way to it.
+    hops: Mutex<Vec<Arc<Hop>>>,
 }
 
 impl Transport {
-    /// Reads the known_hosts files and works out the jump hosts: `--jump`, else the inventory's bastion, else none.
+    /// Reads the known_hosts files; the jump hosts are `--jump`, else the inventory's bastion, else a node's `ProxyJump`.
     pub fn new(settings: Settings, bastion: Option<&Bastion>) -> Result<Self, TransportError> {
-        let jumps = JumpChain::new(login::jump_logins(&settings, bastion));
-        Ok(Self { connector: Connector::new(settings)?, jumps })
+        let connector = Connector::new(settings)?;
+        Ok(Self { connector, bastion: bastion.cloned(), hops: Mutex::default() })
     }
 
-    /// Connects to a node and logs in; through the jump hosts where there are some, over one connection that all nodes share.
+    /// Connects to a node and logs in; through the jump hosts where there are some, over connections that nodes share.
     ///
     /// What may pass in a moment is tried again, as the settings say.
     pub async fn connect(&self, node: &Node) -> Result<Session, TransportError> {
-        let login = Login::for_node(node, &self.connector.settings);
-        let mut pauses = self.connector.settings.reconnect.pauses();
+        let (way, connector) = (self.way_to(node)?, &self.connector);
+        let mut pauses = connector.settings.reconnect.pauses();
         loop {
             // Who connects to the jump hosts has tried again already.
-            let through = self.jumps.session(&self.connector).await?;
-            match self.connector.connect(&login, through.as_ref()).await {
+            let passage = way.enter(connector).await?;
+            match way.connect(connector, passage).await {
                 Ok(session) => return Ok(session),
                 Err(error) => connector::pause(&mut pauses, error).await?,
             }
         }
     }
 
-    /// Closes the shared connection to the jump hosts.
+    /// Returns the way to a node.
+    fn way_to(&self, node: &Node) -> Result<Way, TransportError> {
+        let settings = &self.connector.settings;
+        let Route { hops, login, .. } = Planner { settings, bastion: self.bastion.as_ref() }.route(node)?;
+        Ok(Way { last: self.hop(hops), login })
+    }
+
+    /// Closes the shared connections to jump hosts, the farthest first.
     pub async fn close(&self) {
-        self.jumps.close().await;
+        let hops = std::mem::take(&mut *self.hops.lock().unwrap_or_else(PoisonError::into_inner));
+        for hop in hops.iter().rev() {
+            hop.close().await;
+        }
+    }
+
+    /// Returns the last of some jump hosts, which is the same one for all who take this way.
+    fn hop(&self, way: Vec<Arc<Login>>) -> Option<Arc<Hop>> {
+        let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last: Option<Arc<Hop>> = None;
+        for login in way {
+            let known = hops.iter().find(|hop| hop.is(&login, last.as_ref())).cloned();
+            last = Some(known.unwrap_or_else(|| {
+                let hop = Arc::new(Hop::new(login, last.take()));
+                hops.push(Arc::clone(&hop));
+                hop
+            }));
+        }
+        last
     }
 }

@@ -92,7 +92,7 @@ async fn load(
     let mut plan = load_plan(path).map_err(|error| Failure::new(USAGE, error))?;
     refuse_version(&plan, path)?;
     let loaded = settings.load()?;
-    settings.warn(terminal);
+    settings.warn(&loaded, terminal)?;
     let rancher = rancher_of(&plan, (&arguments.rancher, &loaded.inventory), terminal).await?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &nodes_of(&plan, &loaded.inventory), terminal).await;

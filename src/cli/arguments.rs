@@ -6,21 +6,21 @@
 )]
 
 mod import;
+mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use jiff::SignedDuration;
-
 use crate::inventory::MaxUnavailable;
 use crate::pki::Service;
 use crate::plan::Majority;
 use crate::transport::Jump;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 pub(super) use import::{ImportArguments, ImportKubeconfig, ImportOutput, ImportRancher, ImportSource};
+use values::{at_least_one, duration, limit, max_unavailable};
 
 /// Renew the certificates of RKE Kubernetes clusters over SSH
 ///
@@ -107,11 +107,11 @@ pub(super) struct Common {
     /// How many connections may be open at a time
     #[arg(long, global = true, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     pub(super) parallel: usize,
-    /// How long a connection may take until the login is done (90s, 5m)
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    pub(super) connect_timeout: Duration,
-    /// How long a command on a node may take
-    #[arg(long, global = true, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    /// How long a connection may take until the login is done (90s, 5m) [default: ConnectTimeout of the ssh_config, else 10s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub(super) connect_timeout: Option<Duration>,
+    /// How long a command on a node may take; 0 or `none` for as long as it likes
+    #[arg(long, global = true, value_name = "DURATION", default_value = "60s", value_parser = limit)]
     pub(super) command_timeout: Duration,
     /// The user on every node, instead of the cluster.yml's
     #[arg(long, global = true, value_name = "USER")]
@@ -122,18 +122,33 @@ pub(super) struct Common {
     /// Use the keys of the agent behind SSH_AUTH_SOCK
     #[arg(long, global = true)]
     pub(super) ssh_agent: bool,
+    /// Ask for the password of the nodes, and for that of the jump hosts, where one asks for it, and let hosts ask for codes; one host
+    /// tries it before others are shown it; without it keys alone log in
+    #[arg(long, global = true)]
+    pub(super) ask_password: bool,
     /// Pass these hosts on the way, instead of bastion_host: [USER@]HOST[:PORT][,...]
     #[arg(long, global = true, value_name = "HOSTS", value_delimiter = ',')]
     pub(super) jump: Option<Vec<Jump>>,
-    /// The file of known host keys, instead of ~/.ssh/known_hosts
+    /// OpenSSH's configuration, instead of ~/.ssh/config and /etc/ssh/ssh_config; `none` reads neither
+    ///
+    /// What the cluster.yml says wins over it, except for what RKE fills in (port 22, ~/.ssh/id_rsa), and an option wins over both. Patterns are
+    /// compared with a node's `address`. Commands in it (ProxyCommand, Match exec) are never run; -v names what is not understood.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) ssh_config: Option<PathBuf>,
+    /// The file of known host keys, instead of those of the ssh_config or ~/.ssh/known_hosts
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) known_hosts: Option<PathBuf>,
-    /// What to do with host keys that are not known
-    #[arg(long, global = true, value_name = "POLICY", value_enum, default_value_t = HostKeys::Strict)]
-    pub(super) host_keys: HostKeys,
+    /// What to do with host keys that are not known [default: StrictHostKeyChecking of the ssh_config, else strict]
+    ///
+    /// `StrictHostKeyChecking no` means accept-new here: a key that has changed is refused all the same. Checks are off with `off` alone.
+    #[arg(long, global = true, value_name = "POLICY", value_enum)]
+    pub(super) host_keys: Option<HostKeys>,
     /// How to become root on a node
     #[arg(long = "become", global = true, value_name = "WAY", value_enum, default_value_t = Become::Auto)]
     pub(super) become_root: Become,
+    /// The password for sudo where it wants one, in a file that only its owner can read [default: asked once on the terminal]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) become_password_file: Option<PathBuf>,
     /// The form of the output on stdout (`markdown` and `shell`: `plan` alone)
     #[arg(short, long, global = true, value_name = "FORM", value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
@@ -455,35 +470,4 @@ pub(super) enum When {
     Always,
     /// Not at all
     Never,
-}
-
-/// Reads a length of time: `90s`, `5m`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: SignedDuration =
-        text.parse().map_err(|_| "give a number with its unit: 90s, 5m, 2h".to_owned())?;
-    match Duration::try_from(parsed) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("it must be longer than nothing".to_owned()),
-    }
-}
-
-/// Reads a count of at least one.
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("give a whole number from 1 on".to_owned()),
-        Ok(number) => Ok(number),
-    }
-}
-
-/// Reads `3` or `10%`.
-fn max_unavailable(text: &str) -> Result<MaxUnavailable, String> {
-    let wrong = || "give a number from 1 on, or a share such as 10%".to_owned();
-    let (digits, kind): (&str, fn(u32) -> MaxUnavailable) = match text.strip_suffix('%') {
-        Some(digits) => (digits, MaxUnavailable::Percent),
-        None => (text, MaxUnavailable::Count),
-    };
-    match digits.parse::<u32>() {
-        Ok(number) if number > 0 && (number <= 100 || !text.ends_with('%')) => Ok(kind(number)),
-        _ => Err(wrong()),
-    }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(
     yes: Answer,
 ) -> Result<u8, Failure> {
     let loaded = settings.load()?;
-    settings.warn(terminal);
+    settings.warn(&loaded, terminal)?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let facts = look(&gatherer, &loaded.nodes(), terminal).await;
     let backups = gatherer.backups(&facts, None).await;

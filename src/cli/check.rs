@@ -47,7 +47,7 @@ pub(super) async fn run(
         return Ok(state.show(thresholds(settings.clock.now()), terminal));
     }
     let loaded = settings.load()?;
-    settings.warn(terminal);
+    settings.warn(&loaded, terminal)?;
     let keys = if arguments.read_keys { KeyReading::Whole } else { KeyReading::PublicPrefix };
     let gatherer = settings.gatherer(&loaded.inventory, keys)?.asking_rancher();
     let began = Instant::now();

@@ -169,6 +169,8 @@ impl Rehearsal<'_> {
         let mut line: Vec<String> = ["certroll"].iter().chain(words).map(|word| (*word).to_owned()).collect();
         let mut option = |name: &str, value: String| line.extend([name.to_owned(), value]);
         option("--config", paths.cluster_yml.display().to_string());
+        // What holds for the operator's hosts does not for these.
+        option("--ssh-config", "none".to_owned());
         option("--known-hosts", paths.known_hosts.display().to_string());
         option("--state-dir", self.folder.join("state").display().to_string());
         let talks_to_rancher = words.contains(&"--via");

@@ -153,7 +153,7 @@ pub(super) async fn make(
     let procedure = procedure(options);
     let via = if procedure == Procedure::Rotate { Some(via(options, terminal)?) } else { None };
     let loaded = settings.load()?;
-    settings.warn(terminal);
+    settings.warn(&loaded, terminal)?;
     refuse_stray_options(options, via)?;
     let needs_rancher = via == Some(Via::Rancher) || options.direct.then.is_some();
     let (rancher, target) = match via {

@@ -23,7 +23,7 @@ pub(super) async fn run(
     part: &str,
 ) -> Result<u8, Failure> {
     let loaded = settings.load()?;
-    settings.warn(terminal);
+    settings.warn(&loaded, terminal)?;
     let Some(recorded) = find(settings, terminal, &loaded.inventory, part)? else {
         terminal.mention("Nothing to resume: every run of this cluster has ended well, or was taken back.");
         return Ok(0);

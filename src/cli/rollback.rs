@@ -45,7 +45,7 @@ async fn make(
     arguments: &RollbackArguments,
 ) -> Result<Planned, Failure> {
     let loaded = settings.load()?;
-    settings.warn(terminal);
+    settings.warn(&loaded, terminal)?;
     let undone = undone_run(settings, terminal, &loaded, arguments.run.as_deref())?;
     let gatherer = settings.gatherer(&loaded.inventory, KeyReading::PublicPrefix)?;
     let nodes: Vec<_> = loaded.inventory.nodes.iter().collect();

@@ -4,19 +4,23 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::arguments::{Become, Common, HostKeys};
-use super::failure::{Failure, USAGE};
+use super::failure::{Failure, REFUSED, USAGE};
 use super::selection;
+use super::sudo_password;
 use super::terminal::{AskOnTerminal, Terminal};
 use crate::clock::Clock;
 use crate::command::BecomeRoot;
+use crate::escape::shown_lines;
 use crate::facts::probe::KeyReading;
 use crate::finding::Finding;
 use crate::gather::{self, Gatherer};
 use crate::inventory::{Inventory, Node, NodeName, Parsed};
-use crate::transport::{self, AgentUse, HostKeyPolicy, Jump, Transport};
+use crate::transport::{
+    self, AgentUse, ConfigChoice, HostKeyPolicy, Jump, PasswordUse, Transport, TypedOption,
+};
 use crate::workstation::config_file::read_config;
 
 /// Everything that a command needs to know of options and environment.
@@ -26,6 +30,8 @@ pub(super) struct Settings {
     pub(super) clock: Clock,
     pub(super) state_folder: PathBuf,
     transport: transport::Settings,
+    /// The same with the ssh_config, once somebody has asked for it.
+    configured: Arc<OnceLock<transport::Settings>>,
 }
 
 /// A cluster.yml that was read.
@@ -64,7 +70,10 @@ impl Settings {
     pub(super) fn new(common: &Common) -> Result<Self, Failure> {
         let home = variable("HOME").map(PathBuf::from).unwrap_or_default();
         let mut transport = transport::Settings::new(&home, Arc::new(AskOnTerminal));
-        transport.connect_timeout = common.connect_timeout;
+        if let Some(limit) = common.connect_timeout {
+            transport.connect_timeout = limit;
+            transport.typed.insert(TypedOption::ConnectTimeout);
+        }
         transport.command_timeout = common.command_timeout;
         transport.user.clone_from(&common.ssh_user);
         transport.key_path.clone_from(&common.ssh_key);
@@ -73,22 +82,64 @@ impl Settings {
         if common.ssh_agent {
             transport.agent = AgentUse::Always;
         }
+        if common.verbose > 0 {
+            let terminal = Terminal::new(common);
+            transport.banners = Some(Arc::new(move |at, words| {
+                for line in shown_lines(words).filter(|line| !line.trim().is_empty()) {
+                    terminal.tell(&format!("{at} says: {line}"));
+                }
+            }));
+        }
         if let Some(user) = variable("USER").or_else(|| variable("LOGNAME")) {
             transport.login_name = user;
         }
         if let Some(file) = &common.known_hosts {
             transport.known_hosts = vec![file.clone()];
+            transport.typed.insert(TypedOption::KnownHosts);
         }
-        transport.host_keys = match common.host_keys {
-            HostKeys::Strict => HostKeyPolicy::Strict,
-            HostKeys::AcceptNew => HostKeyPolicy::AcceptNew,
-            HostKeys::Off => HostKeyPolicy::Off,
-        };
+        if let Some(policy) = common.host_keys {
+            transport.host_keys = match policy {
+                HostKeys::Strict => HostKeyPolicy::Strict,
+                HostKeys::AcceptNew => HostKeyPolicy::AcceptNew,
+                HostKeys::Off => HostKeyPolicy::Off,
+            };
+            transport.typed.insert(TypedOption::HostKeys);
+        }
+        transport.variable = variable;
+        transport.sudo_password =
+            common.become_password_file.as_deref().map(sudo_password::read).transpose()?;
         let state_folder = match &common.state_dir {
             Some(folder) => folder.clone(),
             None => default_state_folder(&home)?,
         };
-        Ok(Self { common: common.clone(), clock: Clock::System, state_folder, transport })
+        let configured = Arc::default();
+        Ok(Self { common: common.clone(), clock: Clock::System, state_folder, transport, configured })
+    }
+
+    /// Returns how hosts are connected to, with the ssh_config, which is read once and only where somebody connects.
+    pub(super) fn connections(&self) -> Result<&transport::Settings, Failure> {
+        if let Some(settings) = self.configured.get() {
+            return Ok(settings);
+        }
+        let choice = match &self.common.ssh_config {
+            None => ConfigChoice::Usual,
+            Some(file) if file.as_os_str().eq_ignore_ascii_case("none") => ConfigChoice::Nothing,
+            Some(file) => ConfigChoice::File(file.clone()),
+        };
+        let mut settings = self.transport.clone();
+        settings.read_ssh_config(&choice).map_err(|error| {
+            let hint = error.hint().to_owned();
+            Failure::new(USAGE, error).hint(hint)
+        })?;
+        if self.common.ask_password && !AskOnTerminal::can_answer() {
+            let hint = "run it on a terminal, or log in with keys: `--ssh-key FILE`, `--ssh-agent`";
+            let message = "`--ask-password` needs a terminal to ask on; nothing was done";
+            return Err(Failure::message(REFUSED, message).hint(hint.to_owned()));
+        }
+        if self.common.ask_password {
+            settings.passwords = PasswordUse::Asked;
+        }
+        Ok(self.configured.get_or_init(|| settings))
     }
 
     /// Returns the path of the cluster.yml.
@@ -116,22 +167,34 @@ impl Settings {
         Ok(Loaded { inventory: Arc::new(inventory), findings, selected })
     }
 
+    /// Returns the way to the nodes of an inventory.
+    pub(super) fn transport(&self, inventory: &Inventory) -> Result<Transport, Failure> {
+        Transport::new(self.connections()?.clone(), inventory.bastion.as_ref()).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(USAGE, error).hint(hint)
+        })
+    }
+
     /// Returns who looks at the nodes of an inventory.
     pub(super) fn gatherer(&self, inventory: &Arc<Inventory>, keys: KeyReading) -> Result<Gatherer, Failure> {
-        let transport =
-            Transport::new(self.transport.clone(), inventory.bastion.as_ref()).map_err(|error| {
-                let hint = error.hint();
-                Failure::new(USAGE, error).hint(hint)
-            })?;
-        let become_root = match self.common.become_root {
+        let transport = self.transport(inventory)?;
+        let settings = gather::Settings {
+            parallel: self.common.parallel,
+            keys,
+            become_root: self.become_root(),
+            clock: self.clock,
+        };
+        Ok(Gatherer::new(Arc::clone(inventory), Arc::new(transport), settings))
+    }
+
+    /// Returns which ways to root may be tried.
+    pub(super) fn become_root(&self) -> BecomeRoot {
+        match self.common.become_root {
             Become::Auto => BecomeRoot::Auto,
             Become::Root => BecomeRoot::Root,
             Become::Sudo => BecomeRoot::Sudo,
             Become::Docker => BecomeRoot::Docker,
-        };
-        let settings =
-            gather::Settings { parallel: self.common.parallel, keys, become_root, clock: self.clock };
-        Ok(Gatherer::new(Arc::clone(inventory), Arc::new(transport), settings))
+        }
     }
 
     /// Returns the hosts that are passed on the way, for people.
@@ -143,11 +206,17 @@ impl Settings {
         }
     }
 
-    /// Warns of settings that give safety away.
-    pub(super) fn warn(&self, terminal: &Terminal) {
-        if self.common.host_keys == HostKeys::Off {
+    /// Warns of settings that give safety away, and tells what of the ssh_config has no effect.
+    pub(super) fn warn(&self, loaded: &Loaded, terminal: &Terminal) -> Result<(), Failure> {
+        if self.common.host_keys == Some(HostKeys::Off) {
             terminal.tell("warning: host keys are not verified (`--host-keys off`): anybody on the way can read and change everything");
         }
+        let bastion = loaded.inventory.bastion.as_ref();
+        super::remarks::tell(self.connections()?, bastion, &loaded.nodes(), terminal);
+        if self.common.verbose > 1 {
+            super::remarks::tell_decisions(self.connections()?, bastion, &loaded.nodes(), terminal);
+        }
+        Ok(())
     }
 
     /// Returns who runs this: user and host of the bastion.

@@ -2,15 +2,18 @@
 #![expect(clippy::unused_self, reason = "who may write to the streams holds a terminal")]
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 
+use rpassword::ConfigBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Common, Output, Progress, When};
+use super::echo::{self, EchoOff};
 use super::settings::outlives_terminal;
-use crate::escape::guarded;
+use crate::escape::{guarded, shown};
 use crate::inventory::Secret;
-use crate::report::{self, Color, Detail, Style};
-use crate::transport::AskSecret;
+use crate::report::{self, Color, Detail, Style, progress};
+use crate::transport::{AskSecret, Echo, Question};
 
 /// What stdin, stdout and stderr are, and how much is to be said.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +51,10 @@ impl Terminal {
 
     /// Returns the style of reports on stdout.
     pub(super) fn style(&self) -> Style {
-        let is_terminal = io::stdout().is_terminal();
+        self.style_on(io::stdout().is_terminal())
+    }
+
+    fn style_on(&self, is_terminal: bool) -> Style {
         let color = match self.color {
             When::Always => Color::On,
             When::Auto if is_terminal && !self.no_color => Color::On,
@@ -131,6 +137,7 @@ pub(super) enum StopWish {
 
 /// Waits until this process is to stop. One that was started to outlive its terminal does.
 pub(super) async fn stop_wanted() -> StopWish {
+    echo::leave_signals_to_command();
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     // A handler would take the place of what `nohup` has set.
     let hangups = (!outlives_terminal()).then(|| signal(SignalKind::hangup()));
@@ -148,15 +155,42 @@ pub(super) async fn stop_wanted() -> StopWish {
     }
 }
 
-/// Asks for passphrases on the terminal; where there is none, nobody answers.
+/// How long it takes at most until a signal of this process is heard.
+const SIGNAL_HEARD: Duration = Duration::from_secs(1);
+
+/// Asks for secrets on the terminal; where there is none, nobody answers.
 #[derive(Debug)]
 pub(super) struct AskOnTerminal;
 
+impl AskOnTerminal {
+    /// Returns whether there is a terminal to ask on.
+    pub(super) fn can_answer() -> bool {
+        // Question and answer pass through /dev/tty itself: stdin may be what commands read.
+        io::stdin().is_terminal() || io::stderr().is_terminal()
+    }
+}
+
 impl AskSecret for AskOnTerminal {
-    fn passphrase(&self, key: &str) -> Option<Secret> {
-        if !io::stdin().is_terminal() {
+    fn ask(&self, question: &Question) -> Option<Secret> {
+        if !Self::can_answer() {
             return None;
         }
-        rpassword::prompt_password(format!("Passphrase of {key}: ")).ok().map(Secret::new)
+        let reading = ConfigBuilder::new();
+        let reading = match question.echo() {
+            Echo::Hidden => reading.password_feedback_hide(),
+            // A mask that begins where no answer ends.
+            Echo::Shown => reading.password_feedback_partial_mask('*', usize::MAX),
+        };
+        let prompt = format!("{} ", shown(&question.to_string()));
+        let answer = {
+            // Also where the answer is shown: it is shown as it is read.
+            let _echo = EchoOff::begin();
+            progress::aside(|| rpassword::prompt_password_with_config(prompt, reading.build()))
+        };
+        if matches!(&answer, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+            // Ctrl-C, which was passed on as a signal. Without an answer, nodes would be called unreachable before it is heard.
+            std::thread::sleep(SIGNAL_HEARD);
+        }
+        answer.ok().map(Secret::new)
     }
 }

@@ -4,6 +4,8 @@
 //! the bars: the picture itself is made of plain rows, cut to the terminal's width.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use console::{Term, truncate_str};
@@ -244,19 +246,25 @@ fn between(start: Timestamp, end: Timestamp) -> Duration {
 #[derive(Debug)]
 pub struct Looking {
     canvas: Canvas,
+    doing: &'static str,
 }
 
 impl Looking {
     /// Returns a bar on stderr.
     pub fn on_stderr() -> Self {
-        Self { canvas: Canvas::on_stderr() }
+        Self::doing("looking")
+    }
+
+    /// Returns a bar on stderr for something else that is done on every node.
+    pub fn doing(doing: &'static str) -> Self {
+        Self { canvas: Canvas::on_stderr(), doing }
     }
 
     /// Shows that so many nodes of all have been looked at, and which one was the last.
     pub fn seen(&self, done: usize, total: usize, name: &NodeName) {
         let filled = BAR_CELLS * done.min(total) / total.max(1);
         let bar = format!("{}{}", "━".repeat(filled), "─".repeat(BAR_CELLS - filled));
-        self.canvas.draw(&[format!("  looking  {bar}  {done}/{total} nodes  {name}")]);
+        self.canvas.draw(&[format!("  {}  {bar}  {done}/{total} nodes  {name}", self.doing)]);
     }
 
     /// Writes a message above the bar.
@@ -271,6 +279,11 @@ impl Looking {
 
     /// Takes the bar away.
     pub fn finish(self) {
+        self.clear();
+    }
+
+    /// Takes the bar away for others that hold it, too.
+    pub fn clear(&self) {
         self.canvas.bar.finish_and_clear();
     }
 }
@@ -292,9 +305,37 @@ enum Width {
     Columns(usize),
 }
 
+/// The rows on the terminal, for whoever asks something there.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Whether the terminal belongs to somebody else; then nothing is drawn, and nobody waits to draw.
+static ASIDE: AtomicBool = AtomicBool::new(false);
+
+/// Takes away what is drawn while a question stands on the terminal.
+pub fn aside<R>(question: impl FnOnce() -> R) -> R {
+    ASIDE.store(true, Ordering::Release);
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let answer = match shown {
+        Some(bar) => bar.suspend(question),
+        None => question(),
+    };
+    ASIDE.store(false, Ordering::Release);
+    answer
+}
+
+impl Drop for Canvas {
+    fn drop(&mut self) {
+        if matches!(self.width, Width::Of(_)) {
+            *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
 impl Canvas {
     fn on_stderr() -> Self {
-        Self::new(ProgressDrawTarget::stderr(), Width::Of(Term::stderr()))
+        let canvas = Self::new(ProgressDrawTarget::stderr(), Width::Of(Term::stderr()));
+        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(canvas.bar.clone());
+        canvas
     }
 
     fn new(target: ProgressDrawTarget, width: Width) -> Self {
@@ -306,7 +347,9 @@ impl Canvas {
     }
 
     fn draw(&self, rows: &[String]) {
-        self.bar.set_message(self.picture(rows));
+        if !ASIDE.load(Ordering::Acquire) {
+            self.bar.set_message(self.picture(rows));
+        }
     }
 
     fn leave(&self, rows: &[String]) {
@@ -428,7 +471,7 @@ mod tests {
     fn looking_counts_the_nodes() {
         let terminal = InMemoryTerm::new(24, 80);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        let looking = Looking { canvas: Canvas::new(target, Width::Columns(80)) };
+        let looking = Looking { canvas: Canvas::new(target, Width::Columns(80)), doing: "looking" };
         looking.seen(3, 8, &NodeName::new("w-1"));
         assert_eq!(terminal.contents(), "  looking  ━━━━━━━─────────────  3/8 nodes  w-1");
         looking.finish();

@@ -10,9 +10,14 @@ use std::time::Duration;
 use russh::keys::{HashAlg, PublicKey};
 
 use super::Endpoint;
+use super::host_certificates::CertificateFlaw;
 use super::known_hosts::Place;
+use super::question::PasswordPurpose;
 
 mod hint;
+mod key;
+
+pub use key::KeyError;
 
 /// Why a connection, a command or a channel failed; every message names address and port.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -85,6 +90,13 @@ pub enum TransportError {
         /// Where it is revoked.
         place: Place,
     },
+    /// The host shows a certificate of an authority that known_hosts names, but it cannot be believed, and its key is not known by
+    /// itself.
+    #[error(
+        "the host certificate of {} is not accepted: {} (its authority is named by {}; its key is {})",
+        .0.unknown.at, .0.flaw, .0.place, .0.unknown.key
+    )]
+    HostCertificateRefused(Box<RefusedCertificate>),
     /// There is no key to log in with.
     #[error("no key to log in to {at} as `{user}`: {}", join(reasons))]
     NoKey {
@@ -96,7 +108,7 @@ pub enum TransportError {
         reasons: Vec<KeyError>,
     },
     /// The host accepts none of the keys.
-    #[error("{at} does not let `{user}` in: {}", refusal.0)]
+    #[error("{at} does not let `{user}` in: {}", refusal.said)]
     AuthenticationRefused {
         /// Who was to be reached.
         at: Endpoint,
@@ -105,6 +117,16 @@ pub enum TransportError {
         /// What was offered and what the host said.
         refusal: Refusal,
     },
+    /// The agent did not sign in time.
+    #[error("the SSH agent did not sign with {key} for {at} within {limit:?}")]
+    AgentSilent {
+        /// Who was to be reached.
+        at: Endpoint,
+        /// The key, for people.
+        key: String,
+        /// The time that it had.
+        limit: Duration,
+    },
     /// A jump host on the way failed.
     #[error("jump host {at}: {cause}")]
     Jump {
@@ -112,6 +134,14 @@ pub enum TransportError {
         at: Endpoint,
         /// How it failed.
         cause: Arc<TransportError>,
+    },
+    /// Jump hosts are reached through each other (`ProxyJump` in the ssh_config).
+    #[error("the jump host {user}@{at} would be reached through itself")]
+    JumpLoop {
+        /// The host that comes a second time.
+        at: Endpoint,
+        /// The user there.
+        user: String,
     },
     /// The host forwards no connections (`AllowTcpForwarding no`, `PermitOpen`, `restrict` in `authorized_keys`).
     #[error("{at} does not allow forwarding to {target}")]
@@ -124,6 +154,41 @@ pub enum TransportError {
     /// The host could not connect to the target: nothing listens there.
     #[error("{at} cannot connect to {target}")]
     ForwardRefused {
+        /// The host that was asked.
+        at: Endpoint,
+        /// Where it was to connect.
+        target: Endpoint,
+    },
+    /// The node runs Windows, where nothing of what is done to nodes has a meaning.
+    #[error("{at} runs Windows: its SSH server is `{identification}`")]
+    Windows {
+        /// The node.
+        at: Endpoint,
+        /// How its SSH server names itself.
+        identification: String,
+    },
+    /// A host wants a password, and another one has not accepted the one that is there.
+    #[error(
+        "{}{at} wants a password, and {by} has not accepted the one that was given: it is not tried here",
+        if *purpose == PasswordPurpose::Sudo { "sudo on " } else { "" }
+    )]
+    PasswordNotTried {
+        /// What the password opens.
+        purpose: PasswordPurpose,
+        /// The host that wants it.
+        at: Endpoint,
+        /// The host that has refused it, or never judged it.
+        by: Endpoint,
+    },
+    /// sudo wants a password for a command, and no host has taken one yet.
+    #[error("sudo on {at} wants a password, and none is known to be right")]
+    NoPassword {
+        /// The host that wants it.
+        at: Endpoint,
+    },
+    /// The host carries as many connections as it can: another may be opened when one of them ends.
+    #[error("{at} has no room for a connection to {target}")]
+    NoRoom {
         /// The host that was asked.
         at: Endpoint,
         /// Where it was to connect.
@@ -173,6 +238,14 @@ pub enum TransportError {
         /// How many bytes it may write.
         limit: usize,
     },
+    /// A command that needs a terminal was to read more than is kept in memory for it.
+    #[error("a command on {at}, which needs a terminal, was given more than {} to read", size(*limit))]
+    InputTooLarge {
+        /// Where it was to run.
+        at: Endpoint,
+        /// How many bytes it may read.
+        limit: usize,
+    },
 }
 
 impl TransportError {
@@ -185,6 +258,7 @@ impl TransportError {
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::ForwardRefused { .. }
+            | Self::NoRoom { .. }
             | Self::ConnectionLost { .. }
             | Self::AnswerLost { .. } => true,
             // What the two C libraries say while no name server answers; a name that does not exist reads otherwise.
@@ -193,17 +267,32 @@ impl TransportError {
             }
             Self::Jump { cause, .. } => cause.is_transient(),
             Self::KnownHosts { .. }
+            | Self::JumpLoop { .. }
             | Self::Handshake { .. }
+            | Self::PasswordNotTried { .. }
+            | Self::NoPassword { .. }
+            | Self::Windows { .. }
             | Self::HostKeyUnknown(_)
             | Self::HostKeyChanged(_)
             | Self::HostKeyRevoked { .. }
+            | Self::HostCertificateRefused(_)
             | Self::NoKey { .. }
             | Self::AuthenticationRefused { .. }
+            | Self::AgentSilent { .. }
             | Self::ForwardingProhibited { .. }
             | Self::ChannelRefused { .. }
             | Self::CommandTimedOut { .. }
-            | Self::OutputTooLarge { .. } => false,
+            | Self::OutputTooLarge { .. }
+            | Self::InputTooLarge { .. } => false,
         }
+    }
+}
+
+impl TransportError {
+    /// Returns whether a host hung up before the login, as it does when too many log in at once.
+    #[allow(dead_code, reason = "the pace of many connections is about to ask for it")]
+    pub(super) fn is_turned_away(&self) -> bool {
+        matches!(self, Self::ConnectionLost { .. })
     }
 }
 
@@ -263,14 +352,31 @@ impl fmt::Display for HostKey {
 pub struct UnknownHost {
     /// Who was to be reached.
     pub at: Endpoint,
+    /// The name that known_hosts would have it under: the same, or a `HostKeyAlias`.
+    pub listed_as: Endpoint,
     /// The user that would log in.
     pub user: String,
     /// The key that it shows.
     pub key: HostKey,
     /// The known_hosts file that new keys go to.
     pub file: PathBuf,
-    /// A `@cert-authority` line that covers the host; certificates of hosts are not understood here.
+    /// A `@cert-authority` line that covers the host.
     pub authority: Option<Place>,
+    /// The authority that has signed the certificate that it shows, which is another one.
+    pub signed_by: Option<HostKey>,
+}
+
+/// A host whose certificate cannot be believed.
+#[derive(Debug, Clone)]
+pub struct RefusedCertificate {
+    /// The host, whose key is not known by itself.
+    pub unknown: UnknownHost,
+    /// Who has signed it.
+    pub authority: HostKey,
+    /// Where known_hosts names the authority.
+    pub place: Place,
+    /// What is wrong with it.
+    pub flaw: CertificateFlaw,
 }
 
 /// A host that shows another key than known_hosts names.
@@ -278,6 +384,8 @@ pub struct UnknownHost {
 pub struct ChangedHost {
     /// Who was to be reached.
     pub at: Endpoint,
+    /// The name that known_hosts has it under: the same, or a `HostKeyAlias`.
+    pub listed_as: Endpoint,
     /// The key that it shows.
     pub key: HostKey,
     /// The kind of the key that is known.
@@ -288,71 +396,26 @@ pub struct ChangedHost {
 
 /// What was offered to a host, and why it was not enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(pub(super) String);
+pub struct Refusal {
+    pub(super) said: String,
+    pub(super) way_out: WayOut,
+}
 
-/// Why a private key or its certificate could not be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// The file does not exist.
-    #[error("the key `{}`, named by {origin}, does not exist", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// The option or the field that names it.
-        origin: &'static str,
-    },
-    /// The file cannot be read.
-    #[error("{key} cannot be read: {reason}")]
-    Unreadable {
-        /// The key, for people.
-        key: String,
-        /// What the operating system says.
-        reason: String,
-    },
-    /// The key is encrypted, and nobody knew its passphrase.
-    #[error("{key} is encrypted and no passphrase was given")]
-    NoPassphrase {
-        /// The key, for people.
-        key: String,
-    },
-    /// The key is encrypted, and the agent was asked instead of its owner.
-    #[error("{key} is encrypted and was left to the SSH agent")]
-    LeftToAgent {
-        /// The key, for people.
-        key: String,
-    },
-    /// Every passphrase was wrong.
-    #[error("the passphrase of {key} is wrong")]
-    WrongPassphrase {
-        /// The key, for people.
-        key: String,
-    },
-    /// The key is not in a form that is understood.
-    #[error("{key} is not a private key that can be used: {reason}")]
-    Invalid {
-        /// The key, for people.
-        key: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The certificate cannot be used with the key.
-    #[error("the certificate {certificate} cannot be used: {reason}")]
-    Certificate {
-        /// The certificate, for people.
-        certificate: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The agent cannot be asked.
-    #[error("the SSH agent cannot be used: {reason}")]
-    Agent {
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nobody named a key, and none of the usual ones is there.
-    #[error("neither a key nor the SSH agent is named")]
-    NoneNamed,
+/// What may help against a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WayOut {
+    /// A key that the host knows.
+    AnotherKey,
+    /// The same, or a password.
+    AnotherKeyOrPassword,
+    /// Fewer keys, the right one among them.
+    OfferFewer,
+    /// A password, or answers to the host's questions.
+    AskPassword,
+    /// The right password.
+    CheckPassword,
+    /// A person at a terminal.
+    AnswerOnTerminal,
 }
 
 /// Returns a limit of bytes as people say it.

@@ -1,17 +1,11 @@
-//! Jumps are the hosts that are passed on the way to a node, as people name them; all nodes share one connection to the last of them.
+//! Jumps are the hosts that are passed on the way to a node, as people name them.
 //!
-//! The face parses `--jump` into [`Jump`]s, and the ssh_config its `ProxyJump`; the transport keeps the [`JumpChain`].
+//! The face parses `--jump` into [`Jump`]s, and the ssh_config its `ProxyJump`; a route makes hops of them.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Mutex;
-
-use super::connector::{self, Connector};
-use super::login::Login;
-use super::{Endpoint, Session, TransportError};
+use super::Endpoint;
 
 /// A host of `--jump` or `ProxyJump`: `[USER@]HOST[:PORT]`, an IPv6 address in brackets, or the same after `ssh://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,76 +70,6 @@ fn parse(text: &str) -> Option<Jump> {
         return None;
     }
     Some(Jump { user: user.map(str::to_owned), host: host.to_owned(), port })
-}
-
-/// The hosts on the way, and the one connection to the last of them that all nodes share.
-#[derive(Debug)]
-pub(super) struct JumpChain {
-    hops: Vec<Login>,
-    /// How many times the chain was connected, with or without success.
-    attempts: AtomicU64,
-    newest: Mutex<Option<Result<Session, TransportError>>>,
-}
-
-impl JumpChain {
-    /// Returns a chain that is not connected yet.
-    pub(super) fn new(hops: Vec<Login>) -> Self {
-        Self { hops, attempts: AtomicU64::new(0), newest: Mutex::new(None) }
-    }
-
-    /// Returns the connection to the last host, made anew when it was lost; nothing when there are no jumps.
-    ///
-    /// Who waited while another's attempt failed gets the same error: 200 nodes behind a dead bastion fail in one time limit.
-    pub(super) async fn session(&self, connector: &Connector) -> Result<Option<Session>, TransportError> {
-        let Some((first, rest)) = self.hops.split_first() else { return Ok(None) };
-        let seen = self.attempts.load(Ordering::Acquire);
-        let mut newest = self.newest.lock().await;
-        match &*newest {
-            Some(Ok(session)) if !session.is_closed() => return Ok(Some(session.clone())),
-            Some(Err(error)) if self.attempts.load(Ordering::Acquire) != seen => return Err(error.clone()),
-            _ => {}
-        }
-        let result = connect_all(connector, first, rest).await;
-        self.attempts.fetch_add(1, Ordering::Release);
-        *newest = Some(result.clone());
-        result.map(Some)
-    }
-
-    /// Closes the shared connection.
-    pub(super) async fn close(&self) {
-        if let Some(Ok(session)) = self.newest.lock().await.take() {
-            session.close().await;
-        }
-    }
-}
-
-/// Connects to the first host, and through it to the next, to the last.
-async fn connect_all(
-    connector: &Connector,
-    first: &Login,
-    rest: &[Login],
-) -> Result<Session, TransportError> {
-    let failed = |hop: &Login, cause| TransportError::Jump { at: hop.at.clone(), cause: Arc::new(cause) };
-    let mut session = connect_to(connector, first, None).await.map_err(|cause| failed(first, cause))?;
-    for hop in rest {
-        session = connect_to(connector, hop, Some(&session)).await.map_err(|cause| failed(hop, cause))?;
-    }
-    Ok(session)
-}
-
-/// Connects to one host, and tries again as the settings say.
-async fn connect_to(
-    connector: &Connector,
-    hop: &Login,
-    through: Option<&Session>,
-) -> Result<Session, TransportError> {
-    let mut pauses = connector.settings.reconnect.pauses();
-    loop {
-        match connector.connect(hop, through).await {
-            Ok(session) => return Ok(session),
-            Err(error) => connector::pause(&mut pauses, error).await?,
-        }
-    }
 }
 
 #[cfg(test)]

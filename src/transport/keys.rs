@@ -8,13 +8,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use russh::keys::{Certificate, HashAlg, PrivateKey, PublicKey, decode_secret_key};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey, decode_secret_key};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use super::KeyError;
 use super::login::{CertificateSource, KeySource};
-use super::{AskSecret, KeyError};
+use super::question::{Question, Questions};
 
 /// How often a passphrase is asked for, as `ssh` does.
 const PASSPHRASE_ATTEMPTS: usize = 3;
@@ -40,8 +41,32 @@ pub(super) fn describe(key: &PublicKey) -> String {
 
 /// The keys that were read so far.
 pub(super) struct KeyRing {
-    ask: Arc<dyn AskSecret>,
+    questions: Questions,
     loaded: Mutex<HashMap<KeyIdentity, Result<LoadedKey, KeyError>>>,
+    looks: Mutex<HashMap<KeyIdentity, Arc<KeyLook>>>,
+}
+
+/// What can be seen of a key without a passphrase.
+#[derive(Debug)]
+pub(super) struct KeyLook {
+    pub(super) form: Result<KeyForm, KeyError>,
+    /// The public half, from the key itself or from `FILE.pub`.
+    pub(super) public: Option<PublicKey>,
+    /// The certificate beside the key, `FILE-cert.pub`.
+    pub(super) certificate: Option<Certificate>,
+}
+
+/// What a text that should be a private key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyForm {
+    /// It can be read, or what is wrong shows when it is.
+    Plain,
+    /// It needs a passphrase.
+    Encrypted,
+    /// It only points to a key in a FIDO token.
+    SecurityKey,
+    /// It is a public key.
+    PublicHalf,
 }
 
 /// What tells two sources of keys apart without holding a key.
@@ -52,8 +77,14 @@ enum KeyIdentity {
 }
 
 impl KeyRing {
-    pub(super) fn new(ask: Arc<dyn AskSecret>) -> Self {
-        Self { ask, loaded: Mutex::new(HashMap::new()) }
+    pub(super) fn new(questions: Questions) -> Self {
+        Self { questions, loaded: Mutex::default(), looks: Mutex::default() }
+    }
+
+    /// Returns what can be seen of a key; files are looked at once for all hosts.
+    pub(super) async fn look(&self, source: &KeySource) -> Arc<KeyLook> {
+        let mut looks = self.looks.lock().await;
+        Arc::clone(looks.entry(source.identity()).or_insert_with(|| Arc::new(source.look())))
     }
 
     /// Returns a key, asking for its passphrase where it has one. Whoever wants a key meanwhile waits: one question at a time.
@@ -63,12 +94,7 @@ impl KeyRing {
         if let Some(known) = loaded.get(&identity) {
             return known.clone();
         }
-        let (source, ask) = (source.clone(), Arc::clone(&self.ask));
-        let name = source.name();
-        // A terminal and a key derivation both block for long.
-        let result = tokio::task::spawn_blocking(move || read_key(&source, ask.as_ref()))
-            .await
-            .unwrap_or_else(|panic| Err(KeyError::Invalid { key: name, reason: panic.to_string() }));
+        let result = read_key(source, &self.questions).await;
         loaded.insert(identity, result.clone());
         result
     }
@@ -96,25 +122,27 @@ impl KeySource {
         }
     }
 
-    /// Returns whether the key is there but cannot be used without a passphrase.
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.text().is_ok_and(|text| is_encrypted(&text))
+    /// Returns what can be seen of the key without a passphrase.
+    fn look(&self) -> KeyLook {
+        let beside = || PublicKey::from_openssh(self.beside(".pub")?.trim()).ok();
+        let certificate =
+            self.beside("-cert.pub").and_then(|text| Certificate::from_openssh(text.trim()).ok());
+        let (form, public) = match self.text() {
+            Ok(text) => {
+                let (form, public) = look_at(&text);
+                (Ok(form), public.or_else(beside))
+            }
+            Err(error) => (Err(error), beside()),
+        };
+        KeyLook { form, public, certificate }
     }
 
-    /// Returns the public half as far as it can be read without a passphrase: from the key itself, or from `FILE.pub`.
-    pub(super) fn public_key(&self) -> Option<PublicKey> {
-        let text = self.text().ok()?;
-        if let Ok(key) = PrivateKey::from_openssh(text.as_bytes()) {
-            return Some(key.public_key().clone());
-        }
-        match self {
-            Self::Inline(_) => None,
-            Self::File { path, .. } | Self::DefaultFile(path) => {
-                let mut public = path.clone().into_os_string();
-                public.push(".pub");
-                russh::keys::load_public_key(public).ok()
-            }
-        }
+    /// Returns the text of a file beside the key's.
+    fn beside(&self, suffix: &str) -> Option<String> {
+        let (Self::File { path, .. } | Self::DefaultFile(path)) = self else { return None };
+        let mut path = path.clone().into_os_string();
+        path.push(suffix);
+        std::fs::read_to_string(path).ok()
     }
 
     /// Returns the text without the indentation that YAML may have left.
@@ -134,16 +162,16 @@ impl KeySource {
     fn read(&self, path: &Path) -> Result<Zeroizing<String>, KeyError> {
         std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| match (error.kind(), self) {
             (std::io::ErrorKind::NotFound, Self::File { path, origin }) => {
-                KeyError::Missing { path: path.clone(), origin }
+                KeyError::Missing { path: path.clone(), origin: origin.clone() }
             }
             _ => KeyError::Unreadable { key: self.name(), reason: error.to_string() },
         })
     }
 }
 
-fn read_key(source: &KeySource, ask: &dyn AskSecret) -> Result<LoadedKey, KeyError> {
+async fn read_key(source: &KeySource, questions: &Questions) -> Result<LoadedKey, KeyError> {
     let name = source.name();
-    let text = source.text()?;
+    let text = Arc::new(source.text()?);
     check_form(&text).map_err(|reason| KeyError::Invalid { key: name.clone(), reason })?;
     if !is_encrypted(&text) {
         return match decode_secret_key(&text, None) {
@@ -152,10 +180,14 @@ fn read_key(source: &KeySource, ask: &dyn AskSecret) -> Result<LoadedKey, KeyErr
         };
     }
     for _ in 0..PASSPHRASE_ATTEMPTS {
-        let Some(passphrase) = ask.passphrase(&name) else {
+        let Some(passphrase) = questions.ask(Question::Passphrase { key: name.clone() }).await else {
             return Err(KeyError::NoPassphrase { key: name });
         };
-        if let Ok(key) = decode_secret_key(&text, Some(passphrase.expose())) {
+        let text = Arc::clone(&text);
+        // The derivation of a key takes long on purpose.
+        let decoding =
+            tokio::task::spawn_blocking(move || decode_secret_key(&text, Some(passphrase.expose())));
+        if let Ok(Ok(key)) = decoding.await {
             return Ok(LoadedKey { key: Arc::new(key), name });
         }
     }
@@ -178,6 +210,20 @@ fn check_form(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Returns what a text is, and the public half where it stands in it.
+fn look_at(text: &str) -> (KeyForm, Option<PublicKey>) {
+    if let Ok(key) = PublicKey::from_openssh(text.trim()) {
+        return (KeyForm::PublicHalf, Some(key));
+    }
+    let public = PrivateKey::from_openssh(text.as_bytes()).ok().map(|key| key.public_key().clone());
+    let form = match public.as_ref().map(PublicKey::algorithm) {
+        Some(Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256) => KeyForm::SecurityKey,
+        _ if is_encrypted(text) => KeyForm::Encrypted,
+        _ => KeyForm::Plain,
+    };
+    (form, public)
+}
+
 fn is_encrypted(text: &str) -> bool {
     if text.contains("BEGIN OPENSSH PRIVATE KEY") {
         return PrivateKey::from_openssh(text.as_bytes()).is_ok_and(|key| key.is_encrypted());
@@ -186,8 +232,12 @@ fn is_encrypted(text: &str) -> bool {
     putty || text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// Returns the certificate of a key.
-pub(super) fn read_certificate(source: &CertificateSource, key: &LoadedKey) -> Result<Certificate, KeyError> {
+/// Returns the certificate of a key, which people call by a name.
+pub(super) fn read_certificate(
+    source: &CertificateSource,
+    key: &PublicKey,
+    key_name: &str,
+) -> Result<Certificate, KeyError> {
     let name = match source {
         CertificateSource::Inline(_) => "`ssh_cert`".to_owned(),
         CertificateSource::File(path) => format!("`{}`", path.display()),
@@ -200,8 +250,8 @@ pub(super) fn read_certificate(source: &CertificateSource, key: &LoadedKey) -> R
         }
     };
     let certificate = Certificate::from_openssh(text.trim()).map_err(|error| unusable(error.to_string()))?;
-    if certificate.public_key() != key.key.public_key().key_data() {
-        return Err(unusable(format!("it belongs to another key than {}", key.name)));
+    if certificate.public_key() != key.key_data() {
+        return Err(unusable(format!("it belongs to another key than {key_name}")));
     }
     Ok(certificate)
 }

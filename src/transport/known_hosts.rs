@@ -11,6 +11,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, PublicKey};
 use sha1::Sha1;
 
@@ -132,6 +133,26 @@ impl KnownHosts {
         }
         let authorities = self.deciding(at, Marker::CertAuthority);
         Verdict::Unknown { authority: authorities.first().map(|entry| entry.place.clone()) }
+    }
+
+    /// Returns where one of some keys is revoked for a host, and which.
+    pub(super) fn revoked<'a>(&self, at: &Endpoint, keys: [&'a KeyData; 2]) -> Option<(&'a KeyData, Place)> {
+        let mut revocations = self.matching(at).filter(|entry| entry.marker == Marker::Revoked);
+        revocations.find_map(|entry| {
+            let key = keys.into_iter().find(|key| *key == entry.key.key_data())?;
+            Some((key, entry.place.clone()))
+        })
+    }
+
+    /// Returns the line by which a key is an authority over the certificate of a host.
+    pub(super) fn authority(&self, at: &Endpoint, key: &KeyData) -> Option<&Place> {
+        let authorities = self.deciding(at, Marker::CertAuthority);
+        authorities.into_iter().find(|entry| entry.key.key_data() == key).map(|entry| &entry.place)
+    }
+
+    /// Returns whether there is an authority over the certificate of a host.
+    pub(super) fn has_authority(&self, at: &Endpoint) -> bool {
+        self.matching(at).any(|entry| entry.marker == Marker::CertAuthority)
     }
 
     /// Returns the kinds of the keys by which a host is known, those of its own port first.

@@ -1,111 +1,91 @@
-//! A login is where one hop is entered, as whom, and with which keys.
+//! A login is where one hop is entered, as whom, with which keys, and how its host proves itself.
 //!
-//! It is made from a node, a bastion or a `--jump` under the settings; the connector carries it out.
+//! `route` makes it from options, the inventory and the ssh_config; the connector carries it out.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::inventory::{Bastion, Node, Secret, SshCredentials};
+use crate::inventory::Secret;
 
-use super::jump::Jump;
-use super::{AgentUse, Endpoint, Settings};
-
-/// The names of the keys that OpenSSH tries when nobody names one, in `~/.ssh/`.
-const DEFAULT_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+use super::origin::Origin;
+use super::ssh_config::AddressFamily;
+use super::{AgentUse, Endpoint, HostKeyPolicy};
 
 /// One hop: an address, a user, and what proves that it is them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Login {
+    /// Where the connection goes to.
     pub(super) at: Endpoint,
+    /// The name under which known_hosts has the host's key: the same, or `HostKeyAlias` as if at port 22.
+    pub(super) known_as: Endpoint,
+    /// The kind of addresses that a name may lead to.
+    pub(super) family: AddressFamily,
     pub(super) user: String,
     /// The private keys in the order in which they are tried.
     pub(super) keys: Vec<KeySource>,
-    /// The OpenSSH certificate that belongs to the key.
-    pub(super) certificate: Option<CertificateSource>,
+    /// The OpenSSH certificates, each of which belongs to one of the keys.
+    pub(super) certificates: Vec<CertificateSource>,
     pub(super) agent: AgentUse,
+    /// The agent's socket.
+    pub(super) agent_socket: Option<PathBuf>,
+    /// Which of the agent's keys are offered.
+    pub(super) agent_keys: AgentKeys,
+    /// The known_hosts files; keys are appended to the first.
+    pub(super) known_hosts: Vec<PathBuf>,
+    pub(super) host_keys: HostKeyPolicy,
+    /// The limit of TCP connection, key exchange and authentication together.
+    pub(super) connect_timeout: Duration,
+    /// How long the connection may be silent before a sign of life is asked for.
+    pub(super) keepalive: Duration,
+    /// How many signs of life may be missed.
+    pub(super) missed_keepalives: u32,
+    /// Who decided.
+    pub(super) origins: Origins,
+}
+
+/// Who decided on the parts of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origins {
+    pub(super) host: Origin,
+    pub(super) port: Origin,
+    pub(super) user: Origin,
+    pub(super) keys: Origin,
+    pub(super) certificates: Origin,
+    pub(super) agent: Origin,
+    pub(super) agent_keys: Origin,
+    pub(super) known_as: Origin,
+    pub(super) known_hosts: Origin,
+    pub(super) host_keys: Origin,
+    pub(super) connect_timeout: Origin,
+    pub(super) keepalive: Origin,
+}
+
+/// Which keys of the agent are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum AgentKeys {
+    /// Every one, those that are named first.
+    #[default]
+    All,
+    /// Those that are named alone (`IdentitiesOnly`).
+    Named,
 }
 
 /// Where a private key comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KeySource {
     /// `ssh_key` of the inventory.
     Inline(Secret),
     /// A file, and who named it.
-    File { path: PathBuf, origin: &'static str },
+    File { path: PathBuf, origin: String },
     /// A file that nobody named: it may be missing.
     DefaultFile(PathBuf),
 }
 
 /// Where an OpenSSH certificate comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CertificateSource {
     /// `ssh_cert` of the inventory.
     Inline(String),
-    /// `ssh_cert_path` of the inventory.
+    /// `ssh_cert_path` of the inventory, or a `CertificateFile`.
     File(PathBuf),
-}
-
-impl Login {
-    /// Returns the login of a node; `--ssh-user` and `--ssh-key` outrank the inventory.
-    pub(super) fn for_node(node: &Node, settings: &Settings) -> Self {
-        let user = settings.user.clone().unwrap_or_else(|| node.user.clone());
-        let login = Self::new(Endpoint::new(&node.address, node.port), user, &node.ssh, settings);
-        match &settings.key_path {
-            Some(path) => login.with_key(path.clone()),
-            None => login,
-        }
-    }
-
-    /// Returns the login of the inventory's bastion, which keeps the user and the key that the inventory gives it.
-    fn for_bastion(bastion: &Bastion, settings: &Settings) -> Self {
-        let at = Endpoint::new(&bastion.address, bastion.port);
-        Self::new(at, bastion.user.clone(), &bastion.ssh, settings)
-    }
-
-    /// Returns the login of a `--jump`: `--ssh-user` and `--ssh-key`, else what the inventory says of its bastion, else what
-    /// OpenSSH would try.
-    fn for_jump(jump: &Jump, settings: &Settings, bastion: Option<&Bastion>) -> Self {
-        let user = jump.user.clone().or_else(|| settings.user.clone());
-        let user = user.or_else(|| bastion.map(|bastion| bastion.user.clone()));
-        let user = user.unwrap_or_else(|| settings.login_name.clone());
-        let credentials = bastion.map(|bastion| bastion.ssh.clone()).unwrap_or_default();
-        let mut login =
-            Self::new(Endpoint::new(&jump.host, jump.port.unwrap_or(22)), user, &credentials, settings);
-        if let Some(path) = &settings.key_path {
-            return login.with_key(path.clone());
-        }
-        if login.keys.is_empty() {
-            let default_key = |name| KeySource::DefaultFile(settings.home.join(".ssh").join(name));
-            login.keys = DEFAULT_KEYS.into_iter().map(default_key).collect();
-        }
-        login
-    }
-
-    fn new(at: Endpoint, user: String, credentials: &SshCredentials, settings: &Settings) -> Self {
-        let from_home = |path: &String| match path.strip_prefix("~/") {
-            Some(rest) => settings.home.join(rest),
-            None => PathBuf::from(path),
-        };
-        // RKE reads the path only where the file has no key itself, and its default path is always filled in.
-        let key = match (&credentials.key, &credentials.key_path) {
-            (Some(key), _) => Some(KeySource::Inline(key.clone())),
-            (None, Some(path)) => Some(KeySource::File { path: from_home(path), origin: "`ssh_key_path`" }),
-            (None, None) => None,
-        };
-        let inline = credentials.certificate.clone().map(CertificateSource::Inline);
-        let in_file = || credentials.certificate_path.as_ref().map(from_home).map(CertificateSource::File);
-        let agent = if credentials.agent { AgentUse::Always } else { settings.agent };
-        Self { at, user, keys: key.into_iter().collect(), certificate: inline.or_else(in_file), agent }
-    }
-
-    fn with_key(self, path: PathBuf) -> Self {
-        Self { keys: vec![KeySource::File { path, origin: "`--ssh-key`" }], certificate: None, ..self }
-    }
-}
-
-/// Returns the jump hosts in the order in which they are passed.
-pub(super) fn jump_logins(settings: &Settings, bastion: Option<&Bastion>) -> Vec<Login> {
-    match &settings.jumps {
-        Some(jumps) => jumps.iter().map(|jump| Login::for_jump(jump, settings, bastion)).collect(),
-        None => bastion.map(|bastion| Login::for_bastion(bastion, settings)).into_iter().collect(),
-    }
 }

@@ -2,63 +2,100 @@
 //!
 //! `Transport::connect` makes it; `gather`, `execute` and `kube` use it.
 
-use std::io;
-use std::pin::Pin;
+mod conversation;
+mod gate;
+mod tcp;
+
+pub use conversation::{Ended, Feed, Full, Sink, Stream};
+pub use tcp::TcpChannel;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use russh::client::{Handle, Msg};
-use russh::{ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelStream, ChannelWriteHalf, Disconnect};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use russh::client::Handle;
+use russh::{ChannelOpenFailure, Disconnect};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
-use zeroize::Zeroizing;
+use tokio::time::{sleep, timeout};
 
 use crate::command::{Access, Command, Output};
 
 use super::connector::{Fate, Peer};
+use super::deadline::Deadline;
 use super::login::Login;
+use super::manners::Apart;
+use super::root::RootOfHost;
 use super::{Endpoint, Phase, Settings, TransportError};
+use conversation::{CommandChannel, Kept, Patient, all_of};
+use gate::{Gate, Refusal};
 
-/// The code of the extended data that is stderr (RFC 4254, 5.2).
-const STDERR: u32 = 1;
+/// How much a command may read where it needs a terminal: it is kept, for its length must be known before.
+const LARGEST_TERMINAL_INPUT: usize = 16 << 20;
+
+/// How long is waited before a host is asked again that may not have ended yet what was given up.
+const ENDING_PAUSE: Duration = Duration::from_millis(100);
 
 /// One connection with many channels; clones share it.
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,
+    login_took: Duration,
 }
 
 struct Shared {
     handle: Handle<Peer>,
     at: Endpoint,
     fate: Fate,
+    root: RootOfHost,
     /// Whether the host has left a question open for so long that nothing more is asked over this connection.
     is_deaf: AtomicBool,
+    sessions: Arc<Gate>,
     channel_timeout: Duration,
     command_timeout: Duration,
     max_output: usize,
 }
 
 impl Session {
-    pub(super) fn new(handle: Handle<Peer>, login: &Login, settings: &Settings, fate: Fate) -> Self {
+    pub(super) fn new(
+        handle: Handle<Peer>,
+        login: &Login,
+        settings: &Settings,
+        fate: Fate,
+        root: RootOfHost,
+    ) -> Self {
         let shared = Shared {
             handle,
             at: login.at.clone(),
             fate,
+            root,
             is_deaf: AtomicBool::new(false),
-            channel_timeout: settings.connect_timeout,
+            sessions: Arc::default(),
+            channel_timeout: login.connect_timeout,
             command_timeout: settings.command_timeout,
             max_output: settings.max_output,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), login_took: Duration::ZERO }
+    }
+
+    /// Notes how long the host took to let it in.
+    pub(super) fn made_in(self, login_took: Duration) -> Self {
+        Self { login_took, ..self }
+    }
+
+    /// Returns how long the host took to let it in, without what a person or the agent took.
+    #[allow(dead_code, reason = "the pace of many connections is about to ask for it")]
+    pub(super) fn login_took(&self) -> Duration {
+        self.login_took
     }
 
     /// Returns the address and port of the host.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.at
+    }
+
+    /// Returns what is known of becoming root on the host.
+    pub(super) fn root(&self) -> &RootOfHost {
+        &self.shared.root
     }
 
     /// Returns whether the connection has ended, or is so deaf that the next one is better made anew.
@@ -84,7 +121,10 @@ impl Session {
         docker_socket: &str,
     ) -> Result<Output, TransportError> {
         let line = access.wrap(&command.script, docker_socket);
-        self.run_line(&line, command.stdin.as_ref().map(|stdin| stdin.as_slice()), command.timeout).await
+        let data = command.stdin.as_ref().map(|stdin| stdin.as_slice());
+        let behind_password = self.shared.root.stdin(access, data.unwrap_or_default()).await?;
+        let stdin = behind_password.as_ref().map_or(data, |stdin| Some(stdin.as_slice()));
+        self.run_line(&line, stdin, command.timeout).await
     }
 
     /// Gives a line to the login's shell and returns what it answers; stdin ends after the given bytes.
@@ -96,17 +136,68 @@ impl Session {
         stdin: Option<&[u8]>,
         limit: Option<Duration>,
     ) -> Result<Output, TransportError> {
-        let shared = Arc::clone(&self.shared);
-        let mut channel = self
-            .open(async move { shared.handle.channel_open_session().await.map(CommandChannel::new) })
-            .await
-            // An sshd opens a session at once: where it does not, the connection is half open or the host hangs.
-            .inspect_err(|_| self.shared.is_deaf.store(true, Ordering::Release))?
-            .map_err(|error| self.refused("a session", &error))?;
+        let mut kept = Kept::new(self.shared.max_output);
+        let Ended { status, .. } =
+            self.stream_line(line, stdin.unwrap_or_default(), limit, &mut kept).await?;
+        Ok(kept.output(status))
+    }
+
+    /// Gives a line to the login's shell, feeds it, and hands on what it writes as it comes.
+    ///
+    /// Whoever takes the output too slowly slows the command down, at nobody's expense: its clock stands still meanwhile. When time is up, or when the future is dropped, the channel is
+    /// closed, but what runs on the host may go on.
+    pub async fn stream_line(
+        &self,
+        line: &str,
+        stdin: impl Feed,
+        limit: Option<Duration>,
+        sink: &mut impl Sink,
+    ) -> Result<Ended, TransportError> {
+        let mut channel = self.open_session().await?;
         let limit = limit.unwrap_or(self.shared.command_timeout);
-        match timeout(limit, self.converse(&mut channel, line, stdin.unwrap_or_default())).await {
+        let deadline = Deadline::start(&self.shared.at, limit);
+        let mut sink = Patient { sink, deadline: &deadline };
+        let dress = self.shared.root.manners.now();
+        let conversation = async {
+            if !dress.has_terminal() {
+                return self.converse(&mut channel, &dress.line(line, 0), stdin, &mut sink).await;
+            }
+            // A terminal has no end that could be told by anything but a length.
+            let all = all_of(stdin, LARGEST_TERMINAL_INPUT).await.map_err(|Full| self.too_much())?;
+            self.ask_for_terminal(&channel).await?;
+            let line = dress.line(line, all.len());
+            let mut apart = Apart::new(&mut sink);
+            let ended = self.converse(&mut channel, &line, all.as_slice(), &mut apart).await?;
+            apart.finish().await.map_err(|Full| self.too_large())?;
+            Ok(ended)
+        };
+        match deadline.within(Phase::Channel, conversation).await {
             Ok(result) => result,
             Err(_) => Err(TransportError::CommandTimedOut { at: self.shared.at.clone(), limit }),
+        }
+    }
+
+    /// Opens a channel for a command; where the host has as many open as it allows (`MaxSessions`), one of them is waited for.
+    async fn open_session(&self) -> Result<CommandChannel, TransportError> {
+        loop {
+            let slot = self.shared.sessions.enter().await;
+            let shared = Arc::clone(&self.shared);
+            let opened = self
+                .open(async move { shared.handle.channel_open_session().await })
+                .await
+                // An sshd opens a session at once: where it does not, the connection is half open or the host hangs.
+                .inspect_err(|_| self.shared.is_deaf.store(true, Ordering::Release))?;
+            match opened {
+                Ok(channel) => return Ok(CommandChannel::new(channel, slot)),
+                Err(error @ russh::Error::ChannelOpenFailure(_)) => {
+                    match slot.was_refused(self.shared.channel_timeout) {
+                        Refusal::OneTooMany => {}
+                        Refusal::StillEnding => sleep(ENDING_PAUSE).await,
+                        Refusal::Final => return Err(self.refused("a session", &error)),
+                    }
+                }
+                Err(error) => return Err(self.refused("a session", &error)),
+            }
         }
     }
 
@@ -118,7 +209,7 @@ impl Session {
         let opening = async move {
             // The originator is for the host's log alone (RFC 4254, 7.2).
             let opened = shared.handle.channel_open_direct_tcpip(name, port.into(), "127.0.0.1", 0).await;
-            opened.map(|channel| TcpChannel { stream: channel.into_stream(), ended: false })
+            opened.map(|channel| TcpChannel::new(channel.into_stream()))
         };
         self.open(opening).await?.map_err(|error| {
             let at = self.shared.at.clone();
@@ -128,6 +219,9 @@ impl Session {
                 }
                 russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
                     TransportError::ForwardRefused { at, target }
+                }
+                russh::Error::ChannelOpenFailure(ChannelOpenFailure::ResourceShortage) => {
+                    TransportError::NoRoom { at, target }
                 }
                 error => self.refused("a forwarded connection", &error),
             }
@@ -160,53 +254,21 @@ impl Session {
         }
     }
 
-    async fn converse(
-        &self,
-        channel: &mut CommandChannel,
-        line: &str,
-        stdin: &[u8],
-    ) -> Result<Output, TransportError> {
-        let CommandChannel { reader, writer } = channel;
-        writer.exec(true, line).await.map_err(|_| self.lost())?;
-        let feed = async {
-            // A command may end without reading all; its output tells why, or the lost connection does.
-            if writer.data(stdin).await.is_ok() {
-                let _ = writer.eof().await;
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            output = self.collect(reader) => output,
-            output = feed => output,
-        }
-    }
-
-    /// Reads a command's channel to its end.
-    async fn collect(&self, reader: &mut ChannelReadHalf) -> Result<Output, TransportError> {
-        let (mut stdout, mut stderr) = (Zeroizing::new(Vec::new()), Vec::new());
-        let mut status = None;
-        while let Some(message) = reader.wait().await {
-            match message {
-                ChannelMsg::Data { data } => stdout.extend_from_slice(&data),
-                ChannelMsg::ExtendedData { data, ext: STDERR } => stderr.extend_from_slice(&data),
-                ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
-                ChannelMsg::Failure => return Err(self.refused("to run a command", &"its request failed")),
-                ChannelMsg::Close => return Ok(Output { status, stdout, stderr }),
-                _ => {}
-            }
-            let limit = self.shared.max_output;
-            if stdout.len() + stderr.len() > limit {
-                return Err(TransportError::OutputTooLarge { at: self.shared.at.clone(), limit });
-            }
-        }
-        Err(self.answer_lost())
-    }
-
     fn refused(&self, what: &'static str, error: &dyn std::fmt::Display) -> TransportError {
         if self.is_closed() {
             return self.lost();
         }
         TransportError::ChannelRefused { at: self.shared.at.clone(), what, reason: error.to_string() }
+    }
+
+    /// Returns the error of a command whose output nobody has room for.
+    fn too_large(&self) -> TransportError {
+        TransportError::OutputTooLarge { at: self.shared.at.clone(), limit: self.shared.max_output }
+    }
+
+    /// Returns the error of a command that was to read more than fits.
+    fn too_much(&self) -> TransportError {
+        TransportError::InputTooLarge { at: self.shared.at.clone(), limit: LARGEST_TERMINAL_INPUT }
     }
 
     fn lost(&self) -> TransportError {
@@ -227,80 +289,5 @@ impl Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Session").field("at", &self.shared.at).finish_non_exhaustive()
-    }
-}
-
-/// A channel for a command that is closed when it is dropped, which russh does not do by itself.
-struct CommandChannel {
-    reader: ChannelReadHalf,
-    writer: Arc<ChannelWriteHalf<Msg>>,
-}
-
-impl CommandChannel {
-    fn new(channel: russh::Channel<Msg>) -> Self {
-        let (reader, writer) = channel.split();
-        Self { reader, writer: Arc::new(writer) }
-    }
-}
-
-impl Drop for CommandChannel {
-    fn drop(&mut self) {
-        let writer = Arc::clone(&self.writer);
-        // Outside a runtime there is no connection left either.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { writer.close().await });
-        }
-    }
-}
-
-/// A connection that a host made on our behalf; dropping it closes it.
-///
-/// Whoever holds it reads it: data that nobody takes stops the whole session after some hundred packets.
-pub struct TcpChannel {
-    stream: ChannelStream<Msg>,
-    /// Whether our side has said that nothing more comes.
-    ended: bool,
-}
-
-impl AsyncRead for TcpChannel {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for TcpChannel {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        // The library takes an empty write for an error.
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ended {
-            return Poll::Ready(Ok(()));
-        }
-        let result = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.ended = result.is_ready();
-        result
-    }
-}
-
-impl std::fmt::Debug for TcpChannel {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("TcpChannel").finish_non_exhaustive()
     }
 }

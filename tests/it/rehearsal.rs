@@ -46,7 +46,7 @@ use std::time::Duration;
 use certroll::command::{Access, Command, Output};
 use certroll::inventory::{Inventory, NodeName, Secret};
 use certroll::sim::{FileView, Fleet, FleetOptions, Layout, Privilege, RancherOptions};
-use certroll::transport::{AskSecret, HostKeyPolicy, Settings, Transport};
+use certroll::transport::{AskSecret, HostKeyPolicy, Question, Settings, Transport};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -279,7 +279,7 @@ impl Rehearsal {
 struct Nobody;
 
 impl AskSecret for Nobody {
-    fn passphrase(&self, _: &str) -> Option<Secret> {
+    fn ask(&self, _: &Question) -> Option<Secret> {
         None
     }
 }

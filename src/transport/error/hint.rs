@@ -1,6 +1,6 @@
 //! The hints say what to do about a transport error.
 
-use super::{ChangedHost, KeyError, Phase, TransportError, UnknownHost};
+use super::{ChangedHost, KeyError, Phase, RefusedCertificate, TransportError, UnknownHost, WayOut};
 use crate::command::quote;
 use crate::transport::Endpoint;
 use crate::transport::known_hosts::lookup_name;
@@ -17,18 +17,23 @@ impl TransportError {
             }
             Self::TimedOut { at, phase, .. } => time_hint(at, *phase),
             Self::HostKeyUnknown(unknown) => unknown_key_hint(unknown),
+            Self::HostCertificateRefused(refused) => refused_certificate_hint(refused),
             Self::HostKeyChanged(changed) => changed_key_hint(changed),
             Self::HostKeyRevoked { .. } => {
                 "the key must not be trusted any more: give the host a new one, and find out why it still has this one"
                     .to_owned()
             }
             Self::NoKey { reasons, .. } => return reasons.iter().find_map(key_hint),
-            Self::AuthenticationRefused { at, user, .. } => format!(
-                "the public key must be in `~/.ssh/authorized_keys` of `{user}`; `ssh -v {}` shows more; `--ssh-user`, \
-                 `--ssh-key` and `--ssh-agent` choose others",
-                ssh_arguments(at, user)
-            ),
+            Self::AuthenticationRefused { at, user, refusal } => refusal_hint(at, user, refusal.way_out),
+            Self::AgentSilent { .. } => {
+                "does a security key wait to be touched, or the agent for a confirmation? answer it and run the same again"
+                    .to_owned()
+            }
             Self::Jump { cause, .. } => return cause.hint(),
+            Self::JumpLoop { at, .. } => format!(
+                "the ssh_config gives {} a `ProxyJump`, too: write `ProxyJump none` in a `Host` block of its own above that",
+                at.host
+            ),
             Self::ForwardingProhibited { at, .. } => {
                 format!("set `AllowTcpForwarding yes` in sshd_config of {}", at.host)
             }
@@ -45,7 +50,21 @@ impl TransportError {
             Self::Handshake { at, .. } => {
                 format!("does an sshd listen on port {}? `ssh -v` shows what it says", at.port)
             }
-            Self::ConnectionLost { .. }
+            Self::PasswordNotTried { by, .. } => format!(
+                "is it the password of the user on {}? accounts are locked after a few wrong ones, so it is tried on one host alone",
+                by.host
+            ),
+            Self::NoPassword { .. } => {
+                "`--become-password-file FILE` gives it, or run it on a terminal, where you are asked".to_owned()
+            }
+            Self::InputTooLarge { at, .. } => format!(
+                "copy it to {0} as a file and have the command read that; or let its login run sudo without a terminal \
+                 (`Defaults:USER !requiretty` in its sudoers)",
+                at.host
+            ),
+            Self::NoRoom { .. } => "`--parallel` with a smaller number asks it for less at a time".to_owned(),
+            Self::Windows { .. }
+            | Self::ConnectionLost { .. }
             | Self::ForwardRefused { .. }
             | Self::ChannelRefused { .. } => return None,
         })
@@ -67,18 +86,48 @@ fn time_hint(at: &Endpoint, phase: Phase) -> String {
 }
 
 fn unknown_key_hint(unknown: &UnknownHost) -> String {
-    let UnknownHost { at, user, key, file, authority } = unknown;
-    let authority = authority.as_ref().map_or_else(String::new, |place| {
-        format!("; {place} names an authority, but certificates of hosts are not understood here")
-    });
+    let UnknownHost { at, user, key, authority, signed_by, .. } = unknown;
+    let authority = match (authority, signed_by) {
+        (Some(place), Some(other)) => {
+            format!(
+                "; {place} names an authority, but the host's certificate is signed by another one, {other}"
+            )
+        }
+        (Some(place), None) => format!(
+            "; {place} names an authority, but the host shows no certificate: `HostCertificate` in its sshd_config names one"
+        ),
+        (None, _) => String::new(),
+    };
     format!(
         "compare the fingerprint with what `ssh-keygen -lf` prints on the host itself for its {} key, then add the key with \
-         `ssh-keyscan -p {} {} >> {}` or by one `ssh {}`; `--host-keys accept-new` trusts hosts at first sight{authority}",
+         `{}` or by one `ssh {}`; `--host-keys accept-new` trusts hosts at first sight{authority}",
         key.algorithm,
-        at.port,
-        quote(&at.host),
-        quote(&file.to_string_lossy()),
+        key_scan(unknown),
         ssh_arguments(at, user),
+    )
+}
+
+/// Returns the command that adds the key of a host to known_hosts.
+fn key_scan(unknown: &UnknownHost) -> String {
+    let UnknownHost { at, listed_as, file, .. } = unknown;
+    let (host, file) = (quote(&at.host), quote(&file.to_string_lossy()));
+    let rename = match lookup_name(listed_as) {
+        _ if listed_as == at => String::new(),
+        name => format!(" | sed {}", quote(&format!("s/^[^ ]*/{name}/"))),
+    };
+    format!("ssh-keyscan -p {} {host}{rename} >> {file}", at.port)
+}
+
+fn refused_certificate_hint(refused: &RefusedCertificate) -> String {
+    let RefusedCertificate { unknown, authority, .. } = refused;
+    let UnknownHost { listed_as, key, .. } = unknown;
+    let kind = key.algorithm.trim_start_matches("ssh-").split('-').next().unwrap_or_default();
+    format!(
+        "have the authority ({authority}) sign the host's key anew with `ssh-keygen -s CA_KEY -h -I {host} -n {host} \
+         ssh_host_{kind}_key.pub` and reload its sshd; or compare the key with what `ssh-keygen -lf` prints on the host itself, and \
+         add it with `{}`",
+        key_scan(unknown),
+        host = quote(&listed_as.host),
     )
 }
 
@@ -86,9 +135,30 @@ fn changed_key_hint(changed: &ChangedHost) -> String {
     format!(
         "if the host was reinstalled, remove the old key with `ssh-keygen -R {} -f {}` and compare the new one; if not, \
          somebody may be listening in: do not go on",
-        quote(&lookup_name(&changed.at)),
+        quote(&lookup_name(&changed.listed_as)),
         quote(&changed.place.file.to_string_lossy()),
     )
+}
+
+fn refusal_hint(at: &Endpoint, user: &str, way_out: WayOut) -> String {
+    let keys = format!(
+        "the public key must be in `~/.ssh/authorized_keys` of `{user}`; `ssh -v {}` shows more; `--ssh-user`, `--ssh-key` and \
+         `--ssh-agent` choose others",
+        ssh_arguments(at, user)
+    );
+    match way_out {
+        WayOut::AnotherKey => keys,
+        WayOut::AnotherKeyOrPassword => format!("{keys}; it takes a password, too: `--ask-password`"),
+        WayOut::OfferFewer => format!(
+            "sshd counts every key that it is offered (`MaxAuthTries`): `--ssh-key FILE` has the right one offered first, and \
+             `IdentitiesOnly yes` in ~/.ssh/config no other; {keys}"
+        ),
+        WayOut::AskPassword => {
+            "`--ask-password` gives it the password, and lets you answer what else it asks".to_owned()
+        }
+        WayOut::CheckPassword => format!("is this the password of `{user}` on {}?", at.host),
+        WayOut::AnswerOnTerminal => "run it on a terminal, where you can answer".to_owned(),
+    }
 }
 
 fn ssh_arguments(at: &Endpoint, user: &str) -> String {
@@ -104,6 +174,9 @@ fn key_hint(error: &KeyError) -> Option<String> {
         KeyError::Unreadable { .. } => Some("check its owner and its mode".to_owned()),
         KeyError::NoPassphrase { .. } | KeyError::LeftToAgent { .. } => {
             Some("run it on a terminal, or load the key with `ssh-add` and use `--ssh-agent`".to_owned())
+        }
+        KeyError::SecurityKey { key } | KeyError::PublicHalf { key } => {
+            Some(format!("load the key into the agent with `ssh-add` ({key}) and use `--ssh-agent`"))
         }
         KeyError::Agent { .. } => {
             Some("start it with `eval $(ssh-agent)` and add a key with `ssh-add`".to_owned())

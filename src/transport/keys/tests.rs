@@ -6,17 +6,20 @@ use russh::keys::ssh_key::LineEnding;
 
 use super::*;
 use crate::inventory::Secret;
+use crate::transport::AskSecret;
 
 struct Answers(Option<&'static str>);
 
 impl AskSecret for Answers {
-    fn passphrase(&self, _: &str) -> Option<Secret> {
+    fn ask(&self, _: &Question) -> Option<Secret> {
         self.0.map(|answer| Secret::new(answer.to_owned()))
     }
 }
 
 fn read(text: &str) -> Result<LoadedKey, KeyError> {
-    read_key(&KeySource::Inline(Secret::new(text.to_owned())), &Answers(Some("secret")))
+    let source = KeySource::Inline(Secret::new(text.to_owned()));
+    let questions = Questions::new(Arc::new(Answers(Some("secret"))));
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(read_key(&source, &questions))
 }
 
 #[test]
@@ -41,8 +44,9 @@ fn an_encrypted_key_shows_its_public_half_without_a_passphrase() {
     let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
     let encrypted = key.encrypt(&mut safe_rng(), "secret").unwrap().to_openssh(LineEnding::LF).unwrap();
     let source = KeySource::Inline(Secret::new(encrypted.to_string()));
-    assert!(source.is_encrypted());
-    assert_eq!(source.public_key().unwrap().key_data(), key.public_key().key_data());
+    let look = source.look();
+    assert_eq!(look.form, Ok(KeyForm::Encrypted));
+    assert_eq!(look.public.unwrap().key_data(), key.public_key().key_data());
     assert_eq!(read(&encrypted).unwrap().key.public_key().key_data(), key.public_key().key_data());
 }
 

@@ -114,6 +114,15 @@ fn what_is_known_of_a_port_outweighs_what_is_known_of_the_bare_name() {
     let changed = Verdict::Changed { place: place(2), algorithm: Algorithm::Ed25519 };
     assert_eq!(verdict(&text, "node-1", 2222), changed);
     assert_eq!(verdict(&text, "node-1", 2223), Verdict::Known, "nothing else is known of that port");
+
+    let authorities = format!("@cert-authority node-1 {ED25519}\n@cert-authority [node-1]:2222 {OTHER}\n");
+    let mut known = KnownHosts::default();
+    known.extend(Path::new("known_hosts"), &authorities);
+    let authority = |port, line: &str| {
+        known.authority(&Endpoint::new("node-1", port), key(line).key_data()).map(|place| place.line)
+    };
+    assert_eq!((authority(2222, ED25519), authority(2222, OTHER)), (None, Some(2)));
+    assert_eq!((authority(2223, ED25519), authority(2223, OTHER)), (Some(1), None));
 }
 
 #[test]

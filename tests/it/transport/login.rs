@@ -3,11 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use certroll::inventory::Secret;
-use certroll::transport::{AgentUse, Settings, Transport, TransportError};
+use certroll::transport::{Settings, Transport, TransportError};
 use futures::future::try_join_all;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 
 use super::operator::*;
@@ -78,16 +77,7 @@ async fn a_certificate_is_offered_before_its_key() {
     let rsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap().serialize_pem();
     for text in [operator.key.to_openssh(LineEnding::LF).unwrap().to_string(), rsa] {
         let key = russh::keys::decode_secret_key(&text, None).unwrap();
-        let mut builder = Builder::new_with_random_nonce(
-            &mut safe_rng(),
-            key.public_key().key_data().clone(),
-            0,
-            u64::MAX - 1,
-        )
-        .unwrap();
-        builder.cert_type(CertType::User).unwrap();
-        builder.valid_principal("rke").unwrap();
-        let certificate = builder.sign(&authority).unwrap().to_openssh().unwrap();
+        let certificate = user_certificate(&key, &authority).to_openssh().unwrap();
         let mut node = node(server.address);
         node.ssh.key = Some(Secret::new(text));
         node.ssh.certificate = Some(certificate);
@@ -120,39 +110,6 @@ async fn an_encrypted_key_without_its_passphrase_is_named() {
         assert!(matches!(error, TransportError::NoKey { .. }), "{error}");
         assert!(error.to_string().contains(expected) && error.to_string().contains("id_key"), "{error}");
     }
-}
-
-/// An agent that holds keys and agrees to every signature.
-#[derive(Clone)]
-struct Agreeable;
-
-impl russh::keys::agent::server::Agent for Agreeable {}
-
-#[tokio::test]
-async fn the_agent_signs_with_the_named_key_first() {
-    let operator = Operator::new();
-    let server = operator.server().await;
-    let encrypted = operator.key.encrypt(&mut safe_rng(), "only the agent knows").unwrap();
-    operator.write_key(&encrypted.to_openssh(LineEnding::LF).unwrap());
-    let socket = operator.path("agent");
-    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let connections = futures::stream::unfold(listener, async |listener| {
-        Some((listener.accept().await.map(|(stream, _)| stream), listener))
-    });
-    tokio::spawn(russh::keys::agent::server::serve(Box::pin(connections), Agreeable));
-    let mut agent = russh::keys::agent::client::AgentClient::connect_uds(&socket).await.unwrap();
-    for key in (0..7).map(|_| ed25519()).chain([operator.key.clone()]) {
-        agent.add_identity(&key, &[]).await.unwrap();
-    }
-
-    let settings = Settings { agent: AgentUse::Always, agent_socket: Some(socket), ..operator.settings() };
-    Transport::new(settings.clone(), None).unwrap().connect(&node(server.address)).await.unwrap();
-    assert_eq!(operator.passphrases.asked.load(Ordering::SeqCst), 0);
-
-    let mut stranger = node(server.address);
-    stranger.user = "nobody".to_owned();
-    let error = Transport::new(settings, None).unwrap().connect(&stranger).await.unwrap_err();
-    assert!(matches!(error, TransportError::AuthenticationRefused { .. }), "{error}");
 }
 
 #[tokio::test]

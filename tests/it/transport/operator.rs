@@ -1,28 +1,43 @@
 //! The operator's side: a home folder with a key and known hosts, and nodes that are reached from there.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use certroll::command::DEFAULT_DOCKER_SOCKET;
 use certroll::inventory::{Bastion, Node, NodeName, Role, Secret, SshCredentials};
-use certroll::transport::{AskSecret, Settings, Transport};
+use certroll::transport::{AskSecret, Question, Settings, Transport};
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey, PublicKey, PublicKeyBase64 as _};
+use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::{Algorithm, Certificate, PrivateKey, PublicKey, PublicKeyBase64 as _};
 use tempfile::TempDir;
 
 use super::server::{Forwarding, Server};
 
-/// Answers every question for a passphrase, and counts them.
+/// Answers every question for a passphrase and counts them; what hosts ask has an answer each.
+#[derive(Default)]
 pub(super) struct Passphrases {
     pub(super) answer: Option<&'static str>,
     pub(super) asked: AtomicUsize,
+    /// What hosts asked, as the operator read it.
+    pub(super) prompts: Mutex<Vec<String>>,
+    /// What is answered to the prompts of hosts, one after the other.
+    pub(super) codes: Mutex<VecDeque<&'static str>>,
+    /// How long the operator thinks about a prompt of a host.
+    pub(super) thinks: Duration,
 }
 
 impl AskSecret for Passphrases {
-    fn passphrase(&self, key: &str) -> Option<Secret> {
+    fn ask(&self, question: &Question) -> Option<Secret> {
+        let Question::Passphrase { key } = question else {
+            self.prompts.lock().unwrap().push(format!("{question} {:?}", question.echo()));
+            std::thread::sleep(self.thinks);
+            return self.codes.lock().unwrap().pop_front().map(|code| Secret::new(code.to_owned()));
+        };
         assert!(key.contains("id_key"), "{key}");
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.answer.map(|answer| Secret::new(answer.to_owned()))
@@ -44,17 +59,28 @@ pub(super) fn ed25519() -> PrivateKey {
     random(Algorithm::Ed25519)
 }
 
+/// Returns a certificate for the user of the nodes.
+pub(super) fn user_certificate(key: &PrivateKey, authority: &PrivateKey) -> Certificate {
+    let public = key.public_key().key_data().clone();
+    let mut builder = Builder::new_with_random_nonce(&mut safe_rng(), public, 0, u64::MAX - 1).unwrap();
+    builder.cert_type(CertType::User).unwrap();
+    builder.valid_principal("rke").unwrap();
+    builder.sign(authority).unwrap()
+}
+
 impl Operator {
     pub(super) fn new() -> Self {
         Self::with_answer(None)
     }
 
     pub(super) fn with_answer(answer: Option<&'static str>) -> Self {
-        let operator = Self {
-            home: TempDir::new().unwrap(),
-            key: ed25519(),
-            passphrases: Arc::new(Passphrases { answer, asked: AtomicUsize::new(0) }),
-        };
+        let passphrases = Passphrases { answer, ..Passphrases::default() };
+        Self::asking(passphrases)
+    }
+
+    pub(super) fn asking(passphrases: Passphrases) -> Self {
+        let operator =
+            Self { home: TempDir::new().unwrap(), key: ed25519(), passphrases: Arc::new(passphrases) };
         operator.write_key(&operator.key.to_openssh(LineEnding::LF).unwrap());
         operator
     }
@@ -68,6 +94,10 @@ impl Operator {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    pub(super) fn remove(&self, name: &str) {
+        let _ = std::fs::remove_file(self.path(name));
+    }
+
     pub(super) fn write_key(&self, text: &str) {
         self.write("id_key", text);
     }
@@ -76,6 +106,14 @@ impl Operator {
         let line = known_line(address, key);
         let before = read(&self.path("known_hosts")).unwrap_or_default();
         self.write("known_hosts", &format!("{before}{line}\n"));
+    }
+
+    /// Notes the keys of a server under the address at which something in front of it listens.
+    pub(super) fn know_as(&self, address: SocketAddr, server: &Server) {
+        let known = read(&self.path("known_hosts")).unwrap();
+        let own = format!("[{}]:{} ", server.address.ip(), server.address.port());
+        let line = known.lines().find_map(|line| line.strip_prefix(&own)).unwrap();
+        self.write("known_hosts", &format!("{known}[{}]:{} {line}\n", address.ip(), address.port()));
     }
 
     /// Starts a server that the operator knows and may enter.
@@ -115,7 +153,7 @@ pub(super) fn credentials() -> SshCredentials {
     SshCredentials { key_path: Some("~/id_key".to_owned()), ..SshCredentials::default() }
 }
 
-pub(super) fn node(address: SocketAddr) -> Node {
+pub(crate) fn node(address: SocketAddr) -> Node {
     Node {
         name: NodeName::new("node-1"),
         address: address.ip().to_string(),

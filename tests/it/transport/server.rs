@@ -1,16 +1,20 @@
 //! An SSH server inside the test process, which does on demand what a good or a bad host does.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey};
-use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure, Sig};
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Response, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure, MethodKind, MethodSet, Sig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+
+/// How long something may take on a machine that is busy; what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a server does when it is asked to forward a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +22,20 @@ pub(crate) enum Forwarding {
     #[default]
     Allowed,
     Prohibited,
+    /// For want of resources, as soon as so many connections are forwarded.
+    AtMost(usize),
+}
+
+/// One thing that a user has to prove; all of them in their order let the user in.
+#[derive(Debug, Clone)]
+pub(crate) enum Demand {
+    /// A key, or a certificate that it has signed.
+    Key(PublicKey),
+    Password(&'static str),
+    /// A password, on which it never says a word.
+    PasswordInSilence,
+    /// Prompts, whether their answers may be seen, and the answers; all in one request.
+    Answers(&'static [(&'static str, bool, &'static str)]),
 }
 
 /// A running server; dropping it changes nothing, for its connections belong to the runtime of the test.
@@ -27,14 +45,19 @@ pub(crate) struct Server {
 }
 
 struct Shared {
-    user_key: PublicKey,
+    demands: Vec<Demand>,
     forwarding: Forwarding,
     sockets: Mutex<Vec<std::net::TcpStream>>,
+    /// How many connections neither end has closed yet; the other is told when there are fewer.
+    open: (Mutex<usize>, Condvar),
     accepted: AtomicUsize,
     forwarded: AtomicUsize,
+    /// How many connections are forwarded now, and the most that it ever were.
+    forwarding_now: Mutex<(usize, usize)>,
     channel_closed: Notify,
     frozen: Notify,
     signed_with: Mutex<Vec<Option<HashAlg>>>,
+    refused_answers: AtomicUsize,
 }
 
 impl Server {
@@ -44,17 +67,29 @@ impl Server {
         user_key: &PublicKey,
         forwarding: Forwarding,
     ) -> Self {
+        Self::demanding(host_keys, vec![Demand::Key(user_key.clone())], forwarding).await
+    }
+
+    /// Starts a server that shows the given host keys and wants some proofs.
+    pub(crate) async fn demanding(
+        host_keys: Vec<PrivateKey>,
+        demands: Vec<Demand>,
+        forwarding: Forwarding,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            user_key: user_key.clone(),
+            demands,
             forwarding,
             sockets: Mutex::default(),
+            open: Default::default(),
             accepted: AtomicUsize::new(0),
             forwarded: AtomicUsize::new(0),
+            forwarding_now: Mutex::default(),
             channel_closed: Notify::new(),
             frozen: Notify::new(),
             signed_with: Mutex::default(),
+            refused_answers: AtomicUsize::new(0),
         });
         let config = Arc::new(Config {
             keys: host_keys,
@@ -76,6 +111,11 @@ impl Server {
         self.shared.forwarded.load(Ordering::SeqCst)
     }
 
+    /// Returns how many connections it forwarded at a time, at most.
+    pub(crate) fn forwarded_at_once(&self) -> usize {
+        self.shared.forwarding_now.lock().unwrap().1
+    }
+
     /// Cuts all connections as a power failure of the host's switch would, with an answer from the kernel.
     pub(crate) fn cut(&self) {
         for socket in self.shared.sockets.lock().unwrap().drain(..) {
@@ -83,9 +123,24 @@ impl Server {
         }
     }
 
+    /// Hangs up on all, and waits until their ends are closed, too; from a thread that the server does not run on.
+    pub(crate) fn hang_up(&self) {
+        for socket in self.shared.sockets.lock().unwrap().drain(..) {
+            socket.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let (open, fewer) = &self.shared.open;
+        let waited = fewer.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| *open > 0).unwrap();
+        assert!(!waited.1.timed_out(), "somebody stays connected");
+    }
+
     /// Waits until a client has closed a channel.
     pub(crate) async fn channel_closed(&self) {
         self.shared.channel_closed.notified().await;
+    }
+
+    /// Returns how many passwords and answers were wrong.
+    pub(crate) fn refused_answers(&self) -> usize {
+        self.shared.refused_answers.load(Ordering::SeqCst)
     }
 
     /// Returns the hashes with which clients signed.
@@ -100,23 +155,82 @@ async fn accept(listener: TcpListener, config: Arc<Config>, shared: Arc<Shared>)
         let socket = socket.into_std().unwrap();
         shared.sockets.lock().unwrap().push(socket.try_clone().unwrap());
         let socket = TcpStream::from_std(socket).unwrap();
-        let host = Host { shared: Arc::clone(&shared), channels: HashMap::new() };
-        let config = Arc::clone(&config);
+        let host = Host { shared: Arc::clone(&shared), proven: 0, channels: HashMap::new() };
+        let (config, shared) = (Arc::clone(&config), Arc::clone(&shared));
+        *shared.open.0.lock().unwrap() += 1;
         tokio::spawn(async move {
             if let Ok(session) = russh::server::run_stream(config, socket, host).await {
                 let _ = session.await;
             }
+            *shared.open.0.lock().unwrap() -= 1;
+            shared.open.1.notify_all();
         });
     }
 }
 
 struct Host {
     shared: Arc<Shared>,
+    /// How many demands the user has met.
+    proven: usize,
     channels: HashMap<ChannelId, Channel<Msg>>,
+}
+
+impl Host {
+    /// Answers a proof as sshd with `AuthenticationMethods` does.
+    fn judge(&mut self, user: &str, meets: impl FnOnce(&Demand) -> bool) -> Auth {
+        let met = user == "rke" && meets(&self.shared.demands[self.proven]);
+        self.proven += usize::from(met);
+        let Some(next) = self.shared.demands.get(self.proven) else { return Auth::Accept };
+        let next = match next {
+            Demand::Key(_) => MethodKind::PublicKey,
+            Demand::Password(_) | Demand::PasswordInSilence => MethodKind::Password,
+            Demand::Answers(_) => MethodKind::KeyboardInteractive,
+        };
+        Auth::Reject { proceed_with_methods: Some(MethodSet::from([next].as_slice())), partial_success: met }
+    }
+
+    /// Judges what somebody has typed.
+    fn judge_answer(&mut self, user: &str, meets: impl FnOnce(&Demand) -> bool) -> Auth {
+        let answer = self.judge(user, meets);
+        if matches!(answer, Auth::Reject { partial_success: false, .. }) {
+            self.shared.refused_answers.fetch_add(1, Ordering::SeqCst);
+        }
+        answer
+    }
 }
 
 impl Handler for Host {
     type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
+        Ok(Some("Authorised use only.\n".to_owned()))
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+        if matches!(self.shared.demands[self.proven], Demand::PasswordInSilence) {
+            return std::future::pending().await;
+        }
+        Ok(self.judge_answer(user, |demand| matches!(demand, Demand::Password(right) if *right == password)))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        let Demand::Answers(prompts) = self.shared.demands[self.proven] else {
+            return Ok(self.judge(user, |_| false));
+        };
+        let Some(response) = response else {
+            let prompts = prompts.iter().map(|(prompt, echo, _)| (Cow::Borrowed(*prompt), *echo)).collect();
+            return Ok(Auth::Partial { name: "".into(), instructions: "Prove it.".into(), prompts });
+        };
+        let answers: Vec<String> =
+            response.map(|answer| String::from_utf8(answer.to_vec()).unwrap()).collect();
+        let right: Vec<&str> = prompts.iter().map(|(.., answer)| *answer).collect();
+        Ok(self.judge_answer(user, |_| answers == right))
+    }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
         let hash = match key.algorithm {
@@ -124,17 +238,21 @@ impl Handler for Host {
             _ => None,
         };
         self.shared.signed_with.lock().unwrap().push(hash);
-        let welcome = user == "rke" && key.public_key.key_data() == self.shared.user_key.key_data();
-        Ok(if welcome { Auth::Accept } else { Auth::reject() })
+        Ok(self.judge(
+            user,
+            |demand| matches!(demand, Demand::Key(right) if right.key_data() == key.public_key.key_data()),
+        ))
     }
 
     async fn auth_openssh_certificate(
         &mut self,
-        _: &str,
+        user: &str,
         certificate: &Certificate,
     ) -> Result<Auth, russh::Error> {
-        let signed = certificate.signature_key() == self.shared.user_key.key_data();
-        Ok(if signed { Auth::Accept } else { Auth::reject() })
+        Ok(self.judge(
+            user,
+            |demand| matches!(demand, Demand::Key(right) if right.key_data() == certificate.signature_key()),
+        ))
     }
 
     async fn channel_open_session(
@@ -172,10 +290,24 @@ impl Handler for Host {
             reply.reject(ChannelOpenFailure::ConnectFailed).await;
             return Ok(());
         };
+        let is_full = {
+            let mut now = self.shared.forwarding_now.lock().unwrap();
+            let is_full = matches!(self.shared.forwarding, Forwarding::AtMost(limit) if now.0 >= limit);
+            if !is_full {
+                *now = (now.0 + 1, now.1.max(now.0 + 1));
+            }
+            is_full
+        };
+        if is_full {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
         reply.accept().await;
+        let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let mut stream = channel.into_stream();
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut target).await;
+            shared.forwarding_now.lock().unwrap().0 -= 1;
         });
         Ok(())
     }

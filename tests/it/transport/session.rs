@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use certroll::command::{Access, Command, DEFAULT_DOCKER_SOCKET};
-use certroll::transport::{Phase, Settings, Transport, TransportError};
+use certroll::transport::{Full, Phase, Settings, Sink, Stream, Transport, TransportError};
 use futures::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
 
 use super::operator::*;
 use super::server::{self, Forwarding, Server};
@@ -58,6 +59,60 @@ async fn output_is_whole_up_to_its_limit() {
     assert!(matches!(error, TransportError::OutputTooLarge { .. }), "{error}");
     let output = session.run_line("still here", None, None).await.unwrap();
     assert_eq!(output.stdout_text(), "still here");
+}
+
+/// Takes the first piece for as long as it takes until somebody lets it go on.
+struct Slow<'a> {
+    has_begun: &'a Notify,
+    goes_on: &'a Notify,
+    taken: usize,
+}
+
+impl Sink for Slow<'_> {
+    async fn take(&mut self, _: Stream, bytes: &[u8]) -> Result<(), Full> {
+        if self.taken == 0 {
+            self.has_begun.notify_one();
+            self.goes_on.notified().await;
+        }
+        self.taken += bytes.len();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn output_that_is_not_read_holds_up_nobody_and_does_not_use_up_the_time() {
+    let operator = Operator::new();
+    let (gate, server) = (operator.server().await, operator.server().await);
+    let transport = Transport::new(operator.settings(), Some(&bastion(gate.address))).unwrap();
+    let unread = transport.connect(&node(server.address)).await.unwrap();
+    let other = transport.connect(&node(server.address)).await.unwrap();
+    assert_eq!(gate.accepted(), 1);
+    let (has_begun, goes_on) = (Notify::new(), Notify::new());
+    let mut slow = Slow { has_begun: &has_begun, goes_on: &goes_on, taken: 0 };
+    let line = format!("big {}", 16 << 20);
+    let limit = Duration::from_secs(20);
+    let printing = unread.stream_line(&line, &[][..], Some(limit), &mut slow);
+    let beside = async {
+        has_begun.notified().await;
+        for number in 0..50 {
+            let output = other.run_line(&format!("command {number}"), None, Some(limit)).await;
+            assert!(output.unwrap().succeeded());
+        }
+        goes_on.notify_one();
+    };
+    let (ended, ()) = tokio::join!(printing, beside);
+    assert_eq!((ended.unwrap().status, slow.taken), (Some(0), 16 << 20));
+}
+
+#[tokio::test]
+async fn sudo_is_not_given_data_for_a_password() {
+    let operator = Operator::new();
+    let server = operator.server().await;
+    let session = operator.transport().connect(&node(server.address)).await.unwrap();
+    let command = Command::new("cat").with_stdin(b"PRIVATE".to_vec().into());
+    let error = session.run(&command, &Access::SudoWithPassword, DEFAULT_DOCKER_SOCKET).await.unwrap_err();
+    assert!(matches!(error, TransportError::NoPassword { .. }), "{error}");
+    assert!(error.hint().is_some(), "{error}");
 }
 
 #[tokio::test]
