@@ -14,7 +14,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
@@ -22,7 +21,7 @@ use crate::command::{BecomeRoot, Body, Output, Search};
 use crate::facts::probe::{KeyReading, Probe, ProbeError, first_words, is_of_windows, read};
 use crate::facts::{Facts, NodeFacts, Observation, Standing, Unseen};
 use crate::inventory::{Inventory, Node, Role};
-use crate::transport::{Approach, Next, Session, Transport, TransportError};
+use crate::transport::{Approach, FanOut, Next, Session, Transport, TransportError};
 
 /// How nodes are looked at.
 #[derive(Debug, Clone, Copy)]
@@ -75,26 +74,26 @@ impl Gatherer {
     /// Looks at some nodes and returns what was seen, in their order; `seen` is told of each as it comes.
     pub async fn gather(&self, nodes: &[&Node], mut seen: impl FnMut(&NodeFacts)) -> Facts {
         let observed_at = self.settings.clock.now();
-        let looks =
-            nodes.iter().enumerate().map(|(index, node)| async move { (index, self.look(node).await) });
-        let mut looks = futures::stream::iter(looks).buffer_unordered(self.settings.parallel);
+        let fan_out = FanOut::new(Arc::clone(&self.transport), self.settings.parallel);
         let mut found: Vec<Option<NodeFacts>> = nodes.iter().map(|_| None).collect();
-        while let Some((index, facts)) = looks.next().await {
+        let look = async |(index, node): (usize, &&Node)| (index, self.look(node, &fan_out).await);
+        let note = |(index, facts): (usize, NodeFacts)| {
             seen(&facts);
             if let Some(place) = found.get_mut(index) {
                 *place = Some(facts);
             }
-        }
+        };
+        fan_out.each(nodes.iter().enumerate(), look, note).await;
         Facts { observed_at, nodes: found.into_iter().flatten().collect() }
     }
 
     /// Connects to a node, looks at it, and closes the connection.
-    async fn look(&self, node: &Node) -> NodeFacts {
+    async fn look(&self, node: &Node, fan_out: &FanOut) -> NodeFacts {
         if let Some(label) = node.windows_label() {
             let evidence = format!("its label `{label}` says so");
             return facts_of(node, Err(Unseen::windows(&evidence)));
         }
-        let result = match self.connect(node).await {
+        let result = match fan_out.connect(node).await {
             Ok(session) => {
                 let mut result = self.observe(node, &session).await;
                 if let Ok(observation) = &mut result

@@ -22,6 +22,7 @@ mod credentials;
 mod deadline;
 mod dial;
 mod error;
+mod fan_out;
 mod hop;
 mod host_certificates;
 mod host_keys;
@@ -31,6 +32,7 @@ mod known_hosts;
 mod login;
 mod manners;
 mod origin;
+mod pace;
 mod question;
 mod reach;
 mod root;
@@ -43,6 +45,7 @@ pub use backoff::Backoff;
 pub use error::{
     ChangedHost, HostKey, KeyError, Phase, Refusal, RefusedCertificate, TransportError, UnknownHost,
 };
+pub use fan_out::FanOut;
 pub use host_certificates::CertificateFlaw;
 pub use jump::{Jump, ParseJumpError};
 pub use known_hosts::{Place, places_of};

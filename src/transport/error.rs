@@ -290,7 +290,6 @@ impl TransportError {
 
 impl TransportError {
     /// Returns whether a host hung up before the login, as it does when too many log in at once.
-    #[allow(dead_code, reason = "the pace of many connections is about to ask for it")]
     pub(super) fn is_turned_away(&self) -> bool {
         matches!(self, Self::ConnectionLost { .. })
     }

@@ -83,7 +83,6 @@ impl Session {
     }
 
     /// Returns how long the host took to let it in, without what a person or the agent took.
-    #[allow(dead_code, reason = "the pace of many connections is about to ask for it")]
     pub(super) fn login_took(&self) -> Duration {
         self.login_took
     }

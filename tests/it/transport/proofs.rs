@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use certroll::inventory::{Node, Secret};
 use certroll::transport::{
-    AgentUse, AskSecret, HearBanner, PasswordUse, Question, Session, Settings, Transport, TransportError,
+    AgentUse, AskSecret, FanOut, HearBanner, PasswordUse, Question, Session, Settings, Transport,
+    TransportError,
 };
-use futures::StreamExt as _;
 use futures::future::{join_all, try_join_all};
 
 use super::agent::{Agent, Consent, Held};
@@ -95,11 +95,10 @@ async fn a_wrong_password_is_tried_once() {
 
 /// Connects to nodes, two at a time, and returns what became of it.
 async fn fan_out(settings: Settings, nodes: &[Node]) -> Vec<Result<Session, TransportError>> {
-    let transport = Transport::new(settings, None).unwrap();
-    futures::stream::iter(nodes.iter().map(|node| transport.connect(node)))
-        .buffer_unordered(2)
-        .collect()
-        .await
+    let fan_out = FanOut::new(Arc::new(Transport::new(settings, None).unwrap()), 2);
+    let mut ended = Vec::new();
+    fan_out.each(nodes, |node| fan_out.connect(node), |result| ended.push(result)).await;
+    ended
 }
 
 #[tokio::test]
