@@ -7,6 +7,8 @@
 
 #[path = "targets/cluster.rs"]
 mod cluster;
+#[path = "targets/reach.rs"]
+mod reach;
 #[path = "targets/secrets.rs"]
 mod secrets;
 
@@ -202,6 +204,42 @@ pub(crate) const ALL: &[Target] = &[
         ],
         seeds: || files("fuzz/seeds", &["known_hosts"]),
         run: secrets::known_hosts,
+    },
+    Target {
+        name: "ssh_config",
+        dictionary: &[
+            "Host ",
+            "Match ",
+            "Match final\n",
+            "host=",
+            "!",
+            "*",
+            ",",
+            "HostName %h.",
+            "Port=",
+            "IdentityFile ~/",
+            "%d/%r@%h",
+            "${HOME}",
+            "CertificateFile ",
+            "ProxyJump ",
+            "ssh://",
+            "none",
+            "ProxyCommand ",
+            "UserKnownHostsFile ",
+            "StrictHostKeyChecking no",
+            "IdentityAgent $",
+            "ConnectTimeout 1w",
+            "ServerAliveCountMax ",
+            "Include ",
+            "Tag x\nMatch tagged x\n",
+            "\"",
+            "\\",
+            "#",
+            "\r\n",
+            "\u{c}",
+        ],
+        seeds: || files("fuzz/seeds", &["ssh_config"]),
+        run: reach::ssh_config,
     },
     Target {
         name: "rancher",

@@ -18,9 +18,7 @@ use crate::facts::probe::KeyReading;
 use crate::finding::Finding;
 use crate::gather::{self, Gatherer};
 use crate::inventory::{Inventory, Node, NodeName, Parsed};
-use crate::transport::{
-    self, AgentUse, ConfigChoice, HostKeyPolicy, Jump, PasswordUse, Transport, TypedOption,
-};
+use crate::transport::{self, AgentUse, ConfigChoice, HostKeyPolicy, PasswordUse, Transport, TypedOption};
 use crate::workstation::config_file::read_config;
 
 /// Everything that a command needs to know of options and environment.
@@ -197,15 +195,6 @@ impl Settings {
         }
     }
 
-    /// Returns the hosts that are passed on the way, for people.
-    pub(super) fn jumps(&self, inventory: &Inventory) -> Vec<String> {
-        match (&self.transport.jumps, &inventory.bastion) {
-            (Some(jumps), _) => jumps.iter().map(named).collect(),
-            (None, Some(bastion)) => vec![format!("{}@{}:{}", bastion.user, bastion.address, bastion.port)],
-            (None, None) => Vec::new(),
-        }
-    }
-
     /// Warns of settings that give safety away, and tells what of the ssh_config has no effect.
     pub(super) fn warn(&self, loaded: &Loaded, terminal: &Terminal) -> Result<(), Failure> {
         if self.common.host_keys == Some(HostKeys::Off) {
@@ -224,12 +213,6 @@ impl Settings {
         let host = variable("HOSTNAME").or_else(host_name).unwrap_or_else(|| "unknown".to_owned());
         format!("{}@{host}", self.transport.login_name)
     }
-}
-
-/// Returns a jump host as it is given on the command line.
-fn named(jump: &Jump) -> String {
-    let user = jump.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-    format!("{user}{}", transport::Endpoint::new(&jump.host, jump.port.unwrap_or(22)))
 }
 
 /// Returns where programs are looked for.

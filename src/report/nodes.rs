@@ -13,19 +13,45 @@ use super::{DOCUMENT_VERSION, findings};
 use crate::command::DEFAULT_DOCKER_SOCKET;
 use crate::escape::shown;
 use crate::finding::Finding;
-use crate::inventory::{Inventory, Node, Role, SshCredentials};
+use crate::inventory::{Inventory, Node, Role};
 
 /// The port of sshd that is not worth a word.
 const DEFAULT_PORT: u16 = 22;
 
-/// Returns the inventory for people. `jumps` are the hosts on the way to every node, nearest first.
-pub fn text(inventory: &Inventory, jumps: &[String], findings: &[Finding], style: Style) -> String {
+/// How a node would really be reached, with what options and the ssh_config have to say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The name or address that is connected to.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+    /// The user there.
+    pub user: String,
+    /// The files of private keys, in the order in which they are tried.
+    pub keys: Vec<String>,
+    /// Whether the cluster.yml holds a private key itself.
+    pub inline_key: bool,
+    /// The files of OpenSSH certificates.
+    pub certificates: Vec<String>,
+    /// Whether the cluster.yml holds a certificate itself.
+    pub inline_certificate: bool,
+    /// Whether the agent is asked.
+    pub agent: bool,
+    /// The hosts on the way, nearest first.
+    pub jumps: Vec<String>,
+    /// Who decided on what, as `port=22 (default)`.
+    pub decisions: Vec<String>,
+}
+
+/// Returns the inventory for people. There is one way for each node, in the same order.
+pub fn text(inventory: &Inventory, ways: &[Way], findings: &[Finding], style: Style) -> String {
     let mut text = String::new();
     let population = inventory.nodes.len();
     if style.detail > Detail::Quiet {
         let version = inventory.kubernetes_version.as_deref();
         let _ = writeln!(text, "{}", header(&inventory.cluster_name, population, version, style));
-        if !jumps.is_empty() {
+        let common = common_jumps(ways);
+        if let Some(jumps) = common.filter(|jumps| !jumps.is_empty()) {
             let _ = writeln!(text, "every node is reached through {}", shown(&jumps.join(", then ")));
         }
         text.push('\n');
@@ -33,18 +59,40 @@ pub fn text(inventory: &Inventory, jumps: &[String], findings: &[Finding], style
             "NODE",
             "ROLES",
             "ADDRESS",
+            "CONNECTS TO",
+            "THROUGH",
             "INTERNAL ADDRESS",
             "USER",
             "LOG IN WITH",
             "DOCKER SOCKET",
         ]);
-        for node in &inventory.nodes {
-            columns.push(row(node));
+        for (node, way) in inventory.nodes.iter().zip(ways) {
+            let jumps = if common.is_some() { &[] } else { way.jumps.as_slice() };
+            columns.push(row(node, way, jumps));
         }
         text.push_str(&columns.render(style));
+        if style.is_verbose() {
+            append_decisions(&mut text, inventory, ways, style);
+        }
     }
     append_findings(&mut text, findings, population, style);
     text
+}
+
+/// Returns the hosts that every node is reached through, where they are the same for all.
+fn common_jumps(ways: &[Way]) -> Option<&[String]> {
+    let (first, rest) = ways.split_first()?;
+    rest.iter().all(|way| way.jumps == first.jumps).then_some(&first.jumps)
+}
+
+/// Adds who decided on what, node by node.
+fn append_decisions(text: &mut String, inventory: &Inventory, ways: &[Way], style: Style) {
+    for (node, way) in inventory.nodes.iter().zip(ways) {
+        let _ = writeln!(text, "\n{}", style.paint(Tone::Strong, &shown(node.name.as_str())));
+        for decision in &way.decisions {
+            let _ = writeln!(text, "  {}", shown(decision));
+        }
+    }
 }
 
 /// Returns the first line of a report about a cluster.
@@ -71,39 +119,47 @@ pub(super) fn roles(roles: &[Role]) -> String {
     roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-fn row(node: &Node) -> Vec<Cell> {
-    let address = if node.port == DEFAULT_PORT {
-        node.address.clone()
-    } else if node.address.contains(':') {
-        format!("[{}]:{}", node.address, node.port)
-    } else {
-        format!("{}:{}", node.address, node.port)
-    };
+fn row(node: &Node, way: &Way, jumps: &[String]) -> Vec<Cell> {
+    let goes_elsewhere = way.host != node.address;
     let differs = !node.internal_address.is_empty() && node.internal_address != node.address;
     let has_own_socket = node.docker_socket != DEFAULT_DOCKER_SOCKET;
+    let place = place(&way.host, way.port);
     vec![
         Cell::new(node.name.as_str()).tone(Tone::Strong),
         Cell::new(roles(&node.roles)),
-        Cell::new(address),
+        Cell::new(if goes_elsewhere { &node.address } else { &place }),
+        if goes_elsewhere { Cell::new(&place) } else { Cell::nothing() },
+        if jumps.is_empty() { Cell::nothing() } else { Cell::new(jumps.join(", then ")) },
         if differs { Cell::new(&node.internal_address) } else { Cell::nothing() },
-        Cell::new(&node.user),
-        Cell::new(credentials(&node.ssh)),
+        Cell::new(&way.user),
+        Cell::new(credentials(way)),
         if has_own_socket { Cell::new(&node.docker_socket) } else { Cell::nothing() },
     ]
 }
 
+/// Returns an address with its port, where that is worth a word.
+fn place(host: &str, port: u16) -> String {
+    if port == DEFAULT_PORT {
+        host.to_owned()
+    } else if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 /// Returns how a login authenticates, without showing any key.
-fn credentials(ssh: &SshCredentials) -> String {
+fn credentials(way: &Way) -> String {
     let mut ways = Vec::new();
-    if ssh.key.is_some() {
+    if way.inline_key {
         ways.push("key in the file".to_owned());
     }
-    ways.extend(ssh.key_path.clone());
-    if ssh.certificate.is_some() {
+    ways.extend(way.keys.clone());
+    if way.inline_certificate {
         ways.push("certificate in the file".to_owned());
     }
-    ways.extend(ssh.certificate_path.as_ref().map(|path| format!("certificate {path}")));
-    if ssh.agent {
+    ways.extend(way.certificates.iter().map(|path| format!("certificate {path}")));
+    if way.agent {
         ways.push("agent".to_owned());
     }
     if ways.is_empty() { "nothing".to_owned() } else { ways.join(", ") }
@@ -133,32 +189,34 @@ struct NodeEntry<'a> {
 
 #[derive(Debug, Serialize)]
 struct SshEntry<'a> {
+    host: &'a str,
     key_path: Option<&'a str>,
+    keys: &'a [String],
     inline_key: bool,
     certificate_path: Option<&'a str>,
     agent: bool,
     jumps: &'a [String],
+    decisions: &'a [String],
 }
 
 /// Returns the inventory for scripts; a key that lies in the file is named, not shown.
-pub fn document<'a>(
-    inventory: &'a Inventory,
-    jumps: &'a [String],
-    findings: &'a [Finding],
-) -> NodesDocument<'a> {
-    let entry = |node: &'a Node| NodeEntry {
+pub fn document<'a>(inventory: &'a Inventory, ways: &'a [Way], findings: &'a [Finding]) -> NodesDocument<'a> {
+    let entry = |(node, way): (&'a Node, &'a Way)| NodeEntry {
         name: node.name.as_str(),
         address: &node.address,
         internal_address: &node.internal_address,
-        port: node.port,
-        user: &node.user,
+        port: way.port,
+        user: &way.user,
         roles: &node.roles,
         ssh: SshEntry {
-            key_path: node.ssh.key_path.as_deref(),
-            inline_key: node.ssh.key.is_some(),
-            certificate_path: node.ssh.certificate_path.as_deref(),
-            agent: node.ssh.agent,
-            jumps,
+            host: &way.host,
+            key_path: way.keys.first().map(String::as_str),
+            keys: &way.keys,
+            inline_key: way.inline_key,
+            certificate_path: way.certificates.first().map(String::as_str),
+            agent: way.agent,
+            jumps: &way.jumps,
+            decisions: &way.decisions,
         },
         docker_socket: &node.docker_socket,
     };
@@ -166,7 +224,7 @@ pub fn document<'a>(
         version: DOCUMENT_VERSION,
         cluster: &inventory.cluster_name,
         kubernetes_version: inventory.kubernetes_version.as_deref(),
-        nodes: inventory.nodes.iter().map(entry).collect(),
+        nodes: inventory.nodes.iter().zip(ways).map(entry).collect(),
         findings,
     }
 }

@@ -26,7 +26,7 @@ fn every_known_input_belongs_to_a_target_and_breaks_nothing() {
 
 #[test]
 fn good_inputs_are_good() {
-    for name in ["certificate", "journal", "plan", "known_hosts", "rkestate", "kubeconfig"] {
+    for name in ["certificate", "journal", "plan", "known_hosts", "ssh_config", "rkestate", "kubeconfig"] {
         let seeds = (target(name).seeds)();
         assert!(!seeds.is_empty() && !target(name).dictionary.is_empty(), "{name}");
         let outcomes: std::collections::BTreeSet<u64> =

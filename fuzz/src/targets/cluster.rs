@@ -99,8 +99,9 @@ pub(super) fn inventory(input: &[u8]) -> u64 {
             signature(told.lines().next().unwrap_or_default())
         }
         Ok(Parsed { inventory, findings }) => {
-            is_for_terminals(&nodes::text(&inventory, &[], &findings, Style::PLAIN));
-            serde_json::to_string(&nodes::document(&inventory, &[], &findings)).unwrap();
+            let ways = super::reach::ways(&inventory);
+            is_for_terminals(&nodes::text(&inventory, &ways, &findings, Style::PLAIN));
+            serde_json::to_string(&nodes::document(&inventory, &ways, &findings)).unwrap();
             // Nobody was seen: what is made of that holds nothing of the file that could hurt.
             let unseen = |node: &certroll::inventory::Node| {
                 let unseen = certroll::facts::Unseen::fault(false, "no".to_owned(), None);
@@ -285,7 +286,7 @@ pub(super) fn escape(input: &[u8]) -> u64 {
 }
 
 /// Expects nothing in a text that acts on a terminal, in the words of this driver rather than the program's.
-fn is_for_terminals(text: &str) {
+pub(super) fn is_for_terminals(text: &str) {
     let acts = |letter: &char| {
         let code = u32::from(*letter);
         let is_control = code < 0x20 && *letter != '\n' || (0x7f..0xa0).contains(&code);
