@@ -66,6 +66,9 @@ nodes:
 
 const KUBERNETES: &str = "/etc/kubernetes";
 
+/// The program that is rehearsed.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_certroll");
+
 /// How long one command may take; most need a few seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -154,7 +157,23 @@ impl Rehearsal {
 
     /// Returns the program with the options that lead to the fleet, and an environment that has nothing else in it.
     fn program(&self, words: &[&str]) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_certroll"));
+        self.started_by(tokio::process::Command::new(PROGRAM), words)
+    }
+
+    /// Returns the program as it hears hangups, which it would not where these tests were started with `nohup`.
+    fn hearing_hangups(&self, words: &[&str]) -> tokio::process::Command {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+        if u64::from_str_radix(ignored.trim(), 16).is_ok_and(|signals| signals & 1 == 1) {
+            let mut env = tokio::process::Command::new("env");
+            env.args(["--default-signal=HUP", PROGRAM]);
+            return self.started_by(env, words);
+        }
+        self.program(words)
+    }
+
+    /// Returns the command that starts the program, with its options and environment.
+    fn started_by(&self, mut command: tokio::process::Command, words: &[&str]) -> tokio::process::Command {
         let paths = self.fleet.paths();
         command.args(words).env_clear().env("HOME", self.folder.path()).env("USER", "operator");
         command.env("PATH", "/usr/bin:/bin").env("HOSTNAME", "bastion").current_dir(self.folder.path());

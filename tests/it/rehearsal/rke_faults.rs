@@ -121,7 +121,7 @@ fn a_terminal_that_goes_lets_rke_come_to_its_end() {
         let program = rke.program();
         let words =
             ["apply", "--via", "rke", "--rke-binary", &program, "--yes", "--force", "--progress", "lines"];
-        let child = lab.program(&words).spawn().unwrap();
+        let child = lab.hearing_hangups(&words).spawn().unwrap();
         rke.is_called().await;
         // Once by the system, once by the shell.
         signal(&child, "HUP").await;
