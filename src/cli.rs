@@ -10,10 +10,12 @@ mod backups;
 mod check;
 mod demo;
 mod echo;
+mod exec;
 mod failure;
 mod import;
 mod nodes;
 mod plan;
+mod printer;
 mod rancher;
 mod remarks;
 mod resume;
@@ -71,6 +73,7 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<u8, Failure> {
         Command::Rollback(arguments) => in_runtime(rollback::run(&settings, terminal, &arguments)),
         Command::Runs(arguments) => runs::run(&settings, terminal, &arguments),
         Command::Import(arguments) => in_runtime(import::run(&settings, terminal, &arguments)),
+        Command::Exec(arguments) => in_runtime(exec::run(&settings, terminal, &arguments)),
         Command::Demo(arguments) => in_runtime(demo::run(&settings, terminal, &arguments)),
         Command::Check(arguments) => in_runtime(check::run(&settings, terminal, &arguments)),
     }

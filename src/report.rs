@@ -7,6 +7,7 @@ pub mod backups;
 pub mod check;
 mod columns;
 pub mod duration;
+pub mod exec;
 pub mod findings;
 pub mod lines;
 pub mod names;

@@ -8,6 +8,7 @@ mod cluster_files;
 mod login_key;
 mod replace;
 mod rke;
+mod spool;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use cluster_files::{KubeConfigFile, StateFile, bastion_files, read_saved_sta
 pub use login_key::write_key;
 pub use replace::{BackupPath, bastion_copy, keep, put_back, replace_file, set_aside};
 pub use rke::{RkeCall, RkeEnd, find_rke, run_rke, version_of};
+pub use spool::{Spool, SpoolReader};
 
 use config_file::ConfigFileError;
 

@@ -5,6 +5,7 @@
     reason = "these comments are the help, which people read as it is"
 )]
 
+mod exec;
 mod import;
 mod values;
 
@@ -19,6 +20,7 @@ use crate::transport::Jump;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+pub(super) use exec::ExecArguments;
 pub(super) use import::{ImportArguments, ImportKubeconfig, ImportOutput, ImportRancher, ImportSource};
 use values::{at_least_one, duration, limit, max_unavailable};
 
@@ -86,6 +88,15 @@ pub(super) enum Command {
     Rollback(RollbackArguments),
     /// List the runs of this cluster, or show one
     Runs(RunsArguments),
+    /// Run a command on the nodes in parallel
+    ///
+    /// The words behind `--` are joined by blanks and given to the login's shell, as ssh does. What nodes print is shown as it comes, line by
+    /// line behind the name of the node, stdout on stdout and stderr on stderr. The command changes what it changes: there is no plan, no
+    /// lock and no record of it.
+    ///
+    /// What is piped into stdin is given to every node; a terminal is not read. Each command may take as long as --command-timeout says (0
+    /// or `none`: for ever). Ctrl-C cuts the connections and names what was not run; a command that was cut off may still run on its node.
+    Exec(ExecArguments),
     /// Write a cluster.yml for a cluster that has none
     Import(ImportArguments),
     /// Rehearse the whole procedure on a simulated fleet inside this process; with -c, on one in the image of yours

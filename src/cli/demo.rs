@@ -159,7 +159,7 @@ impl Rehearsal<'_> {
                 Box::pin(super::rollback::run(&settings, self.terminal, &rollback)).await
             }
             Command::Runs(runs) => super::runs::run(&settings, self.terminal, &runs),
-            Command::Nodes | Command::Import(_) | Command::Demo(_) => Ok(0),
+            Command::Nodes | Command::Exec(_) | Command::Import(_) | Command::Demo(_) => Ok(0),
         }
     }
 

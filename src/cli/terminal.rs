@@ -54,6 +54,11 @@ impl Terminal {
         self.style_on(io::stdout().is_terminal())
     }
 
+    /// Returns the style of messages on stderr.
+    pub(super) fn error_style(&self) -> Style {
+        self.style_on(io::stderr().is_terminal())
+    }
+
     fn style_on(&self, is_terminal: bool) -> Style {
         let color = match self.color {
             When::Always => Color::On,

@@ -86,7 +86,7 @@ fn help() {
 
 #[test]
 fn help_of_each_command() {
-    for command in ["nodes", "check", "plan", "apply", "rollback", "runs", "import", "demo"] {
+    for command in ["nodes", "check", "plan", "apply", "rollback", "runs", "exec", "import", "demo"] {
         let shown = Home::new().types(&format!("{command} -h"));
         // The options of every command are in the help of `certroll` already.
         let own = shown.split("\nOptions of every command:").next().unwrap();
@@ -271,4 +271,12 @@ fn options_out_of_range() {
     let home = Home::with_cluster();
     let lines = ["check --parallel 0", "check --connect-timeout 10", "plan --max-unavailable 0%"];
     insta::assert_snapshot!(lines.map(|line| home.types(line)).join("\n"));
+}
+
+#[test]
+fn long_help_of_exec() {
+    let shown = Home::new().types("exec --help");
+    let (own, others) = shown.split_once("\nOptions of every command:").unwrap();
+    let after = others.split_once("\nWith `-o json`").map_or("", |(_, after)| after);
+    insta::assert_snapshot!("long_help_of_exec", format!("{own}...{after}"));
 }

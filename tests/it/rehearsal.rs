@@ -16,6 +16,7 @@ mod direct_secrets;
 mod direct_services;
 mod direct_state;
 mod direct_transcript;
+mod exec;
 mod faults;
 mod halves;
 mod import;
