@@ -14,6 +14,7 @@ mod exec;
 mod failure;
 mod import;
 mod nodes;
+mod pages;
 mod plan;
 mod printer;
 mod rancher;
@@ -65,8 +66,15 @@ fn dispatch(arguments: Arguments, terminal: &Terminal) -> Result<u8, Failure> {
     if matches!(common.output, Output::Markdown | Output::Shell) && !is_plan {
         return Err(Failure::usage("`-o markdown` and `-o shell` are forms of `certroll plan` alone"));
     }
+    // What is made of the command line alone needs no home.
+    match &command {
+        Command::Completions(arguments) => return Ok(pages::completions(terminal, arguments)),
+        Command::Man(arguments) => return pages::man(terminal, arguments),
+        _ => {}
+    }
     let settings = Settings::new(&common)?;
     match command {
+        Command::Completions(_) | Command::Man(_) => Ok(0),
         Command::Nodes => nodes::run(&settings, terminal),
         Command::Plan(arguments) => in_runtime(plan::run(&settings, terminal, &arguments)),
         Command::Apply(arguments) => in_runtime(apply::run(&settings, terminal, &arguments)),

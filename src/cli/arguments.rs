@@ -7,6 +7,7 @@
 
 mod exec;
 mod import;
+mod pages;
 mod values;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 pub(super) use exec::ExecArguments;
 pub(super) use import::{ImportArguments, ImportKubeconfig, ImportOutput, ImportRancher, ImportSource};
+pub(super) use pages::{CompletionsArguments, ManArguments};
 use values::{at_least_one, duration, limit, max_unavailable};
 
 /// Renew the certificates of RKE Kubernetes clusters over SSH
@@ -101,6 +103,19 @@ pub(super) enum Command {
     Import(ImportArguments),
     /// Rehearse the whole procedure on a simulated fleet inside this process; with -c, on one in the image of yours
     Demo(DemoArguments),
+    /// Print the completions of a shell
+    ///
+    /// They are made from the same definitions as this help. To have them in every shell that is started from now on:
+    ///
+    ///   bash   certroll completions bash > ~/.local/share/bash-completion/completions/certroll
+    ///   zsh    certroll completions zsh > ~/.zfunc/_certroll    (with ~/.zfunc in fpath, before compinit)
+    ///   fish   certroll completions fish > ~/.config/fish/completions/certroll.fish
+    #[command(verbatim_doc_comment)]
+    Completions(CompletionsArguments),
+    /// Print the manual page of certroll, or of one of its commands
+    ///
+    /// It is made from the same definitions as this help: `certroll man | man -l -`, `certroll man apply | man -l -`.
+    Man(ManArguments),
 }
 
 /// Options of every command.

@@ -159,7 +159,12 @@ impl Rehearsal<'_> {
                 Box::pin(super::rollback::run(&settings, self.terminal, &rollback)).await
             }
             Command::Runs(runs) => super::runs::run(&settings, self.terminal, &runs),
-            Command::Nodes | Command::Exec(_) | Command::Import(_) | Command::Demo(_) => Ok(0),
+            Command::Nodes
+            | Command::Exec(_)
+            | Command::Import(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(0),
         }
     }
 

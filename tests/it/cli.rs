@@ -86,7 +86,19 @@ fn help() {
 
 #[test]
 fn help_of_each_command() {
-    for command in ["nodes", "check", "plan", "apply", "rollback", "runs", "exec", "import", "demo"] {
+    for command in [
+        "nodes",
+        "check",
+        "plan",
+        "apply",
+        "rollback",
+        "runs",
+        "exec",
+        "import",
+        "demo",
+        "completions",
+        "man",
+    ] {
         let shown = Home::new().types(&format!("{command} -h"));
         // The options of every command are in the help of `certroll` already.
         let own = shown.split("\nOptions of every command:").next().unwrap();
@@ -274,9 +286,53 @@ fn options_out_of_range() {
 }
 
 #[test]
-fn long_help_of_exec() {
-    let shown = Home::new().types("exec --help");
-    let (own, others) = shown.split_once("\nOptions of every command:").unwrap();
-    let after = others.split_once("\nWith `-o json`").map_or("", |(_, after)| after);
-    insta::assert_snapshot!("long_help_of_exec", format!("{own}...{after}"));
+fn long_help_of_exec_and_completions() {
+    for command in ["exec", "completions"] {
+        let shown = Home::new().types(&format!("{command} --help"));
+        let (own, others) = shown.split_once("\nOptions of every command:").unwrap();
+        let after = others.split_once("\nWith `-o json`").map_or("", |(_, after)| after);
+        insta::assert_snapshot!(format!("long_help_of_{command}"), format!("{own}...{after}"));
+    }
+}
+
+#[test]
+fn completions_know_every_command_and_option() {
+    for shell in ["bash", "zsh", "fish"] {
+        let shown = Home::new().types(&format!("completions {shell}"));
+        assert!(shown.contains("exit status 0"), "{shown}");
+        for word in ["rollback", "as-root", "host-keys", "accept-new", "rkestate"] {
+            assert!(shown.contains(word), "{shell}: no {word}");
+        }
+    }
+    let refused = Home::new().types("completions tcsh");
+    assert!(
+        refused.contains("exit status 2") && refused.contains("[possible values: bash, zsh, fish]"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_manual_page_is_printed_for_each_command() {
+    for (line, title) in [
+        ("man", ".TH certroll 1"),
+        ("man exec", ".TH certroll-exec 1"),
+        ("man import rancher", ".TH certroll-import-rancher 1"),
+    ] {
+        let shown = Home::new().types(line);
+        assert!(shown.contains("exit status 0") && shown.contains(title), "{shown}");
+        assert!(line == "man" || shown.contains("\\-\\-known\\-hosts"), "{line}: options of every command");
+    }
+    insta::assert_snapshot!(Home::new().types("man exek"));
+}
+
+#[test]
+fn manual_pages_are_written_into_a_folder() {
+    let home = Home::new();
+    assert!(home.types("man --dir share/man1").contains("exit status 0"));
+    let mut pages: Vec<String> = fs::read_dir(home.path("share/man1"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    insta::assert_snapshot!(pages.join(" "));
 }
