@@ -19,6 +19,7 @@ mod rehearsal;
 mod report;
 mod roots;
 mod sim;
+mod sshd;
 mod survive;
 mod transport;
 mod twice;
