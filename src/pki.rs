@@ -20,6 +20,8 @@ pub use algorithm::{KeyAlgorithm, new_key};
 pub use catalogue::{
     Class, KUBE_ADMIN, KUBE_CA, Location, REQUESTHEADER_COPIES, class, expected_names, services_of,
 };
+#[cfg(test)]
+pub(crate) use certificate::PublicKeyPlace;
 pub use certificate::{Certificate, CertificateError, Fingerprint};
 pub use issue::{IssueError, KeyPair, Signer, SubjectKey};
 pub use json_text::{JsonError, JsonText};

@@ -20,7 +20,7 @@ mod restore;
 mod switch;
 mod trail;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -289,13 +289,9 @@ pub struct Stage {
 impl Stage {
     /// Returns the nodes of the stage, each once, in order.
     pub fn nodes(&self) -> Vec<&NodeName> {
-        let mut nodes: Vec<&NodeName> = Vec::new();
-        for node in self.steps.iter().filter_map(|step| step.node.as_ref()) {
-            if !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
-        nodes
+        let mut known = HashSet::new();
+        let nodes = self.steps.iter().filter_map(|step| step.node.as_ref());
+        nodes.filter(|node| known.insert(*node)).collect()
     }
 }
 

@@ -59,10 +59,13 @@ enum Part {
     Bastion,
     /// Thousands of simulated nodes.
     Crowd,
+    /// The planner alone, for as many nodes.
+    Planner,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Default, Self::Same, Self::Check, Self::Bastion, Self::Crowd];
+    const ALL: [Self; 6] =
+        [Self::Default, Self::Same, Self::Check, Self::Bastion, Self::Crowd, Self::Planner];
 }
 
 fn main() -> Result<()> {
@@ -84,6 +87,7 @@ fn main() -> Result<()> {
             Part::Check => look(&hosts, &options)?,
             Part::Bastion => behind_a_bastion(&hosts, &options)?,
             Part::Crowd => crowd::run(&hosts, &options.crowd)?,
+            Part::Planner => crowd::plan_alone(&hosts, &options.crowd, options.rounds)?,
         }
     }
     Ok(())

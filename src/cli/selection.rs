@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::inventory::{Inventory, Node, NodeName, Role};
@@ -40,36 +42,33 @@ impl Term {
     }
 }
 
-/// Returns the nodes that a pattern means, in the order of the inventory: a comma adds, `!` takes out, and a pattern that only
-/// takes out begins with all.
-pub(super) fn select(inventory: &Inventory, pattern: &str) -> Result<Vec<NodeName>, SelectionError> {
+/// Returns the nodes that a pattern means: a comma adds, `!` takes out, and a pattern that only takes out begins with all.
+pub(super) fn select(inventory: &Inventory, pattern: &str) -> Result<BTreeSet<NodeName>, SelectionError> {
     let terms: Vec<&str> = pattern.split(',').map(str::trim).filter(|term| !term.is_empty()).collect();
     let (taken_out, added): (Vec<&str>, Vec<&str>) =
         terms.iter().copied().partition(|term| term.starts_with('!'));
-    let mut chosen: Vec<&Node> =
-        if added.is_empty() && !taken_out.is_empty() { inventory.nodes.iter().collect() } else { Vec::new() };
+    let mut chosen = BTreeSet::new();
+    if added.is_empty() && !taken_out.is_empty() {
+        chosen.extend(inventory.nodes.iter().map(|node| &node.name));
+    }
     for text in added {
-        let matching = matching(inventory, text)?;
-        chosen.extend(matching);
+        chosen.extend(matching(inventory, text)?);
     }
     for text in taken_out {
-        let matching = matching(inventory, text.trim_start_matches('!'))?;
-        chosen.retain(|node| !matching.iter().any(|other| other.name == node.name));
+        for name in matching(inventory, text.trim_start_matches('!'))? {
+            chosen.remove(name);
+        }
     }
-    let names: Vec<NodeName> = inventory
-        .nodes
-        .iter()
-        .filter(|node| chosen.iter().any(|other| other.name == node.name))
-        .map(|node| node.name.clone())
-        .collect();
+    let names: BTreeSet<NodeName> = chosen.into_iter().cloned().collect();
     if names.is_empty() { Err(SelectionError::NoMatch(pattern.to_owned())) } else { Ok(names) }
 }
 
 /// Returns the nodes that one part of a pattern means; a part that means none is a mistake.
-fn matching<'a>(inventory: &'a Inventory, text: &str) -> Result<Vec<&'a Node>, SelectionError> {
+fn matching<'a>(inventory: &'a Inventory, text: &str) -> Result<Vec<&'a NodeName>, SelectionError> {
     let term = Term::new(text)?;
-    let nodes: Vec<&Node> = inventory.nodes.iter().filter(|node| term.matches(node)).collect();
-    if nodes.is_empty() { Err(SelectionError::NoMatch(text.to_owned())) } else { Ok(nodes) }
+    let matching = inventory.nodes.iter().filter(|node| term.matches(node));
+    let names: Vec<&NodeName> = matching.map(|node| &node.name).collect();
+    if names.is_empty() { Err(SelectionError::NoMatch(text.to_owned())) } else { Ok(names) }
 }
 
 #[cfg(test)]

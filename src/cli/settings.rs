@@ -1,6 +1,7 @@
 //! Settings are the options with everything resolved that the environment and the home folder have a say in.
 #![expect(clippy::disallowed_methods, reason = "the environment is read here alone")]
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub(super) struct Loaded {
     pub(super) inventory: Arc<Inventory>,
     pub(super) findings: Vec<Finding>,
     /// The nodes that `-n` selects; `None` without it.
-    pub(super) selected: Option<Vec<NodeName>>,
+    pub(super) selected: Option<BTreeSet<NodeName>>,
 }
 
 impl Loaded {

@@ -219,18 +219,13 @@ fn certificate_findings(
         };
         findings.push(Finding::new(severity, code, format!("{} {verb} on {day}", certificates(&names))));
     }
-    for name in expected_names_beside(inventory, node) {
+    for name in expected_names(&node.roles, inventory) {
         if observation.certificate_file(Location::Ssl, &name).is_none() {
             let file_name = certificate_file_name(Location::Ssl, &name);
             findings.push(Finding::error("certificate-missing", format!("`ssl/{file_name}` is missing")));
         }
     }
     findings
-}
-
-/// Returns the names that a node of an inventory must hold.
-fn expected_names_beside(inventory: &Inventory, node: &NodeFacts) -> Vec<String> {
-    inventory.node(&node.name).map(|node| expected_names(node, inventory)).unwrap_or_default()
 }
 
 /// Returns a count of certificates with their names.

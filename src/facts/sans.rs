@@ -12,9 +12,10 @@ pub(super) fn san_findings(
     node: &NodeFacts,
     observation: &Observation,
 ) -> Vec<Finding> {
-    let own = inventory.node(&node.name).map(|node| format!("kube-etcd-{}", node.file_name_address()));
     let api_server = node.has(Role::ControlPlane).then(|| "kube-apiserver".to_owned());
-    let names = api_server.into_iter().chain(own.filter(|_| node.has(Role::Etcd)));
+    let member = if node.has(Role::Etcd) { inventory.node(&node.name) } else { None };
+    let own = member.map(|node| format!("kube-etcd-{}", node.file_name_address()));
+    let names = api_server.into_iter().chain(own);
     names.filter_map(|name| lacking(inventory, observation, &name)).collect()
 }
 

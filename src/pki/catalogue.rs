@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::service::Service;
-use crate::inventory::{Inventory, Node, Role};
+use crate::inventory::{Inventory, Role};
 
 /// The CA that signs every leaf.
 pub const KUBE_CA: &str = "kube-ca";
@@ -89,12 +89,12 @@ pub fn services_of(name: &str) -> Vec<Service> {
 /// Returns the certificates that `ssl` of a node must hold whatever RKE made the cluster (RKE `pki/util.go` `getCertKeys`).
 ///
 /// The requestheader CA, proxy-client and service account pairs are left out: older clusters run without them.
-pub fn expected_names(node: &Node, inventory: &Inventory) -> Vec<String> {
+pub fn expected_names(roles: &[Role], inventory: &Inventory) -> Vec<String> {
     let mut names = vec![KUBE_CA.to_owned(), "kube-node".to_owned(), "kube-proxy".to_owned()];
-    if node.has(Role::ControlPlane) {
+    if roles.contains(&Role::ControlPlane) {
         names.extend(["kube-apiserver", "kube-controller-manager", "kube-scheduler"].map(str::to_owned));
     }
-    if node.has(Role::Etcd) && inventory.external_etcd_urls.is_empty() {
+    if roles.contains(&Role::Etcd) && inventory.external_etcd_urls.is_empty() {
         names.extend(
             inventory.with_role(Role::Etcd).map(|member| format!("kube-etcd-{}", member.file_name_address())),
         );

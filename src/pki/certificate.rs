@@ -1,4 +1,7 @@
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,7 +87,51 @@ pub struct Certificate {
     pub is_ca: bool,
     /// The DER document.
     pub der: Vec<u8>,
+    /// Where its public key lies in the DER.
+    pub(crate) public_key: PublicKeyPlace,
 }
+
+/// Where parts of a public key lie in the DER of a certificate: keys are compared far more often than certificates are parsed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct PublicKeyPlace {
+    /// The bits of the key.
+    bits: Range<usize>,
+    /// The modulus of an RSA key, without leading zeros.
+    modulus: Option<Range<usize>>,
+}
+
+impl PublicKeyPlace {
+    /// Finds the public key of a certificate that was parsed from this DER.
+    fn find(der: &[u8], parsed: &X509Certificate<'_>) -> Result<Self, CertificateError> {
+        let bits = place_of(&parsed.public_key().subject_public_key.data, der);
+        let bits = bits.ok_or_else(|| CertificateError::Der("it has no public key".to_owned()))?;
+        let modulus = match parsed.public_key().parsed() {
+            Ok(PublicKey::RSA(rsa)) => {
+                let zeros = rsa.modulus.iter().take_while(|byte| **byte == 0).count();
+                rsa.modulus.get(zeros..).and_then(|modulus| place_of(modulus, der))
+            }
+            _ => None,
+        };
+        Ok(Self { bits, modulus })
+    }
+}
+
+/// Returns where a part of a slice lies in it; `None` for what is no part of it.
+fn place_of(part: &[u8], whole: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let place = start..start.checked_add(part.len())?;
+    (whole.get(place.clone())? == part).then_some(place)
+}
+
+/// The pairs of certificate and CA that were judged, and whether the CA's key signed the certificate.
+type Verdicts = HashMap<(Fingerprint, Fingerprint), bool>;
+
+/// The nodes of a cluster hold the same certificates, and each is judged several times in a run: checking an RSA signature takes
+/// longer than all the rest of what is thought about a worker.
+static VERDICTS: LazyLock<Mutex<Verdicts>> = LazyLock::new(Mutex::default);
+
+/// How many verdicts are kept: enough for a serving certificate of its own on each of the kubelets of the largest clusters.
+const MOST_VERDICTS: usize = 65_536;
 
 impl Certificate {
     /// Parses the first certificate of a PEM text.
@@ -127,6 +174,7 @@ impl Certificate {
             not_after: timestamp(parsed.validity().not_after.timestamp())?,
             sans: alternative_names(&parsed),
             is_ca: parsed.is_ca(),
+            public_key: PublicKeyPlace::find(der, &parsed)?,
             der: der.to_vec(),
         })
     }
@@ -138,6 +186,21 @@ impl Certificate {
 
     /// Returns whether a CA's key signed this certificate: names chain and the signature holds.
     pub fn is_signed_by(&self, authority: &Self) -> bool {
+        let pair = (self.sha256.clone(), authority.sha256.clone());
+        let verdicts = || VERDICTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = verdicts().get(&pair) {
+            return *verdict;
+        }
+        let verdict = self.verify_against(authority);
+        let mut verdicts = verdicts();
+        if verdicts.len() >= MOST_VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.insert(pair, verdict);
+        verdict
+    }
+
+    fn verify_against(&self, authority: &Self) -> bool {
         let (Ok((_, leaf)), Ok((_, signer))) =
             (X509Certificate::from_der(&self.der), X509Certificate::from_der(&authority.der))
         else {
@@ -148,23 +211,18 @@ impl Certificate {
 
     /// Returns whether two certificates are for the same key.
     pub fn has_same_key_as(&self, other: &Self) -> bool {
-        let (Ok((_, own)), Ok((_, other))) =
-            (X509Certificate::from_der(&self.der), X509Certificate::from_der(&other.der))
-        else {
-            return false;
-        };
-        own.public_key().raw == other.public_key().raw
+        self.public_key_bits() == other.public_key_bits()
     }
 
     /// Returns whether a private key with this public prefix belongs to this certificate; `None` where the prefix cannot tell.
     pub fn matches_key(&self, key: &PublicPrefix) -> Option<bool> {
         match key {
             PublicPrefix::Rsa { modulus } => {
-                Some(self.rsa_modulus().is_some_and(|own| own.starts_with(modulus)))
+                let own = self.public_key.modulus.clone().and_then(|place| self.der.get(place));
+                Some(own.is_some_and(|own| own.starts_with(modulus)))
             }
             PublicPrefix::PublicKey { subject_public_key } => {
-                let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
-                Some(parsed.public_key().subject_public_key.data.as_ref() == subject_public_key.as_slice())
+                Some(self.public_key_bits() == Some(subject_public_key.as_slice()))
             }
             PublicPrefix::Unknown { .. } => None,
         }
@@ -175,13 +233,9 @@ impl Certificate {
         super::pem::pem("CERTIFICATE", &self.der).to_string()
     }
 
-    /// Returns the RSA modulus without leading zeros.
-    fn rsa_modulus(&self) -> Option<Vec<u8>> {
-        let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
-        match parsed.public_key().parsed().ok()? {
-            PublicKey::RSA(rsa) => Some(rsa.modulus.iter().copied().skip_while(|byte| *byte == 0).collect()),
-            _ => None,
-        }
+    /// Returns the bits of the public key.
+    fn public_key_bits(&self) -> Option<&[u8]> {
+        self.der.get(self.public_key.bits.clone())
     }
 }
 

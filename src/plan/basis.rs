@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use super::trail::Trail;
 use super::{Plan, Policy};
-use crate::facts::{CATTLE_NODE_AGENT, Content, Facts, File, Observation};
+use crate::facts::{CATTLE_NODE_AGENT, Content, Facts, File, NodeFacts, Observation};
 use crate::inventory::{Inventory, Node, NodeName, Role};
 use crate::pki::Fingerprint;
 
@@ -11,11 +11,12 @@ use crate::pki::Fingerprint;
 ///
 /// Certificates, roles, images and whether a node answers count; clocks, start times and free space do not.
 pub fn basis(inventory: &Inventory, facts: &Facts) -> BTreeMap<String, String> {
-    let mut basis = BTreeMap::from([(INVENTORY.to_owned(), hash(&describe_inventory(inventory)))]);
-    for node in &facts.nodes {
-        basis.extend(entries(&node.name, &node.roles, node.observation()));
-    }
-    basis
+    let own = (INVENTORY.to_owned(), hash(&describe_inventory(inventory)));
+    // In order: a map is made of a quarter of a million sorted keys in a fraction of the time that it takes to insert them.
+    let mut nodes: Vec<&NodeFacts> = facts.nodes.iter().collect();
+    nodes.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+    let entries = nodes.into_iter().flat_map(|node| entries(&node.name, &node.roles, node.observation()));
+    std::iter::once(own).chain(entries).collect()
 }
 
 /// Returns what is not the same any more, in the words of the keys: `inventory`, `node cp-1`, `node cp-1 containers`,
@@ -87,7 +88,7 @@ fn of_node<'a>(key: &'a str, node: &NodeName) -> Option<&'a str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(' ') }
 }
 
-/// Returns the part of a basis that tells of a node.
+/// Returns the part of a basis that tells of a node, in the order of the keys.
 fn entries(
     name: &NodeName,
     roles: &[Role],
@@ -107,6 +108,7 @@ fn entries(
         let files = seen.files.iter();
         entries.extend(files.map(|file| (format!("node {name} {}", file.path), describe_file(file))));
     }
+    entries.sort_unstable();
     entries.into_iter()
 }
 

@@ -1,11 +1,11 @@
 mod direct;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use super::{Action, Plan, Stage, StageName, Via};
+use super::{Action, Plan, Stage, StageName, Via, is_control_plane_or_etcd};
 use crate::facts::Facts;
 use crate::finding::Finding;
-use crate::inventory::{NodeName, Role};
+use crate::inventory::NodeName;
 
 /// Gives a second opinion on a plan, without the planner's own code: an error forbids carrying the plan out.
 ///
@@ -71,12 +71,9 @@ fn place_in(plan: &Plan, name: StageName) -> usize {
 
 /// Every step's node was seen.
 fn check_nodes(plan: &Plan, facts: &Facts) -> Vec<Finding> {
-    let unseen = plan.steps().filter_map(|step| {
-        let name = step.node.as_ref()?;
-        let observed = facts.node(name).is_some_and(|node| node.observation().is_some());
-        (!observed).then(|| violation(format!("step {} is on a node that was not seen", step.id)))
-    });
-    unseen.collect()
+    let seen: HashSet<&NodeName> = facts.seen().map(|(node, _)| &node.name).collect();
+    let unseen = plan.steps().filter(|step| step.node.as_ref().is_some_and(|name| !seen.contains(name)));
+    unseen.map(|step| violation(format!("step {} is on a node that was not seen", step.id))).collect()
 }
 
 /// Files are added to `.tmp` alone, never over a file that is there, from sources that exist, after a backup.
@@ -145,12 +142,11 @@ fn check_batch(stage: &Stage, facts: &Facts) -> Vec<Finding> {
     if stage.max_unavailable == 1 {
         return Vec::new();
     }
-    let risky =
-        stage.steps.iter().filter(|step| matches!(step.action, Action::Restart { .. })).filter(|step| {
-            let node = step.node.as_ref().and_then(|name| facts.node(name));
-            node.is_some_and(|node| node.has(Role::ControlPlane) || node.has(Role::Etcd))
-        });
-    risky
+    let group = facts.nodes.iter().filter(|node| is_control_plane_or_etcd(&node.roles));
+    let group: HashSet<&NodeName> = group.map(|node| &node.name).collect();
+    let restarts = stage.steps.iter().filter(|step| matches!(step.action, Action::Restart { .. }));
+    restarts
+        .filter(|step| step.node.as_ref().is_some_and(|name| group.contains(name)))
         .map(|step| {
             violation(format!(
                 "step {} would restart control plane nodes {} at a time",

@@ -5,6 +5,8 @@ mod restarts;
 mod rke;
 mod rollback;
 
+use std::collections::HashMap;
+
 use super::action::{Action, CertificateBefore};
 use super::estimate::expected_seconds;
 use super::instructions::instructions;
@@ -41,6 +43,8 @@ struct Draft<'a> {
     facts: &'a Facts,
     policy: &'a Policy,
     thresholds: Thresholds,
+    /// What [`Facts::is_rancher_launched`] says: it asks every node, and the planner asks it for every node.
+    is_rancher_launched: bool,
     stages: Vec<Stage>,
     blockers: Vec<Finding>,
     findings: Vec<Finding>,
@@ -57,6 +61,7 @@ impl<'a> Draft<'a> {
             facts,
             policy,
             thresholds,
+            is_rancher_launched: facts.is_rancher_launched(),
             stages: Vec::new(),
             blockers: Vec::new(),
             findings: Vec::new(),
@@ -151,11 +156,7 @@ impl<'a> Draft<'a> {
 
     /// Returns the names of the certificates on a node that a rotation of the selected services renews.
     fn rotated_names(&self, node: &NodeFacts, observation: &Observation) -> Vec<String> {
-        let mut names = self
-            .inventory
-            .node(&node.name)
-            .map(|node| expected_names(node, self.inventory))
-            .unwrap_or_default();
+        let mut names = expected_names(&node.roles, self.inventory);
         names.retain(|name| name != KUBE_CA);
         if observation.certificate_file(Location::Ssl, "kube-apiserver-proxy-client").is_some() {
             names.push("kube-apiserver-proxy-client".to_owned());
@@ -244,7 +245,7 @@ impl<'a> Draft<'a> {
             Some(Via::Rke) => self.add_rke_rotation(),
             Some(Via::Manual) => {
                 let action = Action::RotateByOperator {
-                    instructions: instructions(self.policy, self.facts.is_rancher_launched()),
+                    instructions: instructions(self.policy, self.is_rancher_launched),
                     timeout: self.policy.wait,
                     before: self.control_plane_before(),
                 };
@@ -387,9 +388,11 @@ type PlannedStep = (Option<NodeName>, Action, String);
 
 /// Makes a stage; the steps are named after stage, node and number.
 fn stage(name: StageName, title: &str, max_unavailable: usize, planned: Vec<PlannedStep>) -> Stage {
-    let mut steps: Vec<Step> = Vec::new();
+    let mut steps: Vec<Step> = Vec::with_capacity(planned.len());
+    let mut numbers: HashMap<Option<NodeName>, usize> = HashMap::new();
     for (node, action, reason) in planned {
-        let number = steps.iter().filter(|step| step.node == node).count() + 1;
+        let number = numbers.entry(node.clone()).or_default();
+        *number += 1;
         let place = node.as_ref().map_or("cluster", NodeName::as_str);
         let id = StepId(format!("{}/{place}/{number}", name.as_str().replace(' ', "-")));
         let retry = action.retry();

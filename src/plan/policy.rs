@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub struct Policy {
     /// How many workers may be unavailable at a time.
     pub max_unavailable_worker: MaxUnavailable,
     /// The nodes that were selected with `-n`; `None` for all.
-    pub selected: Option<Vec<NodeName>>,
+    pub selected: Option<BTreeSet<NodeName>>,
     /// Rancher, as far as it is known.
     pub rancher: Option<RancherTarget>,
     /// How long the operator or Rancher may take.

@@ -262,7 +262,7 @@ fn a_new_pod_of_the_rancher_agent_moves_nothing() {
 fn workers_that_a_selection_leaves_out_are_named_where_something_is_rotated() {
     let golden = Golden::read(MODERN);
     let mut policy = policy(&golden, Procedure::Rotate);
-    policy.selected = Some(vec![NodeName::new("n1"), NodeName::new("n2"), NodeName::new("n3")]);
+    policy.selected = Some(["n1", "n2", "n3"].map(NodeName::new).into());
     let healthy = planned(&golden, &golden.facts(), &policy);
     let left_out = |plan: &Plan| -> Vec<String> {
         let found = plan.findings.iter().filter(|finding| finding.code == "worker-left-out");
@@ -280,7 +280,7 @@ fn workers_that_a_selection_leaves_out_are_named_where_something_is_rotated() {
 fn a_selection_of_workers_is_refused_without_a_defect() {
     let golden = Golden::read(LEGACY).without(&CONTROL_PLANE, is_copy_of_the_authority).days_later(368);
     let mut policy = policy(&golden, Procedure::Rotate);
-    policy.selected = Some(vec![NodeName::new("n4")]);
+    policy.selected = Some([NodeName::new("n4")].into());
     let plan = planned(&golden, &golden.facts(), &policy);
     assert!(plan.blockers.iter().any(|finding| finding.code == "selection-splits-cluster"));
 }
@@ -331,7 +331,7 @@ fn a_control_plane_node_that_is_away_forbids_a_rotation() {
 fn a_selection_that_splits_the_control_plane_is_refused() {
     let golden = Golden::read(LEGACY).days_later(368);
     let mut policy = policy(&golden, Procedure::Rotate);
-    policy.selected = Some(vec![NodeName::new("n1"), NodeName::new("n4")]);
+    policy.selected = Some(["n1", "n4"].map(NodeName::new).into());
     let plan = planned(&golden, &golden.facts(), &policy);
     assert!(plan.blockers.iter().any(|finding| finding.code == "selection-splits-cluster"));
 }

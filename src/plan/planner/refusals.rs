@@ -1,12 +1,14 @@
 //! What forbids every plan: nodes that were not seen, a selection that splits the cluster, clocks, a lost quorum, Rancher at work.
 
+use std::collections::HashSet;
+
 use super::{Draft, blockers};
 use crate::facts::{
     Cause, CertificateStatus, Container, NodeFacts, Observation, Unseen, certificate_status, clock_skew,
     differing_authorities,
 };
 use crate::finding::Finding;
-use crate::inventory::Role;
+use crate::inventory::{NodeName, Role};
 use crate::pki::{Class, Location, Service};
 use crate::plan::policy::{Majority, RancherWork};
 use crate::plan::{LeftOut, NotHandled, Procedure, Via, is_control_plane_or_etcd};
@@ -130,16 +132,15 @@ impl Draft<'_> {
 
     /// A node that takes a certificate which stays for expired, or for not yet valid, loses what is restarted onto it.
     fn refuse_clocks_of_what_stays(&mut self) {
-        let renewed: Vec<_> =
-            if self.policy.procedure == Procedure::Rotate { self.due() } else { Vec::new() };
+        let due = if self.policy.procedure == Procedure::Rotate { self.due() } else { Vec::new() };
+        let renewed: HashSet<&str> = due.iter().map(|(_, name, _)| name.as_str()).collect();
+        let clocks = self.blockers.iter().filter(|blocker| blocker.code == blockers::CLOCK_OUTSIDE);
+        let told: HashSet<NodeName> = clocks.filter_map(|blocker| blocker.node.clone()).collect();
         for (node, seen) in self.scope() {
-            let is_told = |blocker: &Finding| {
-                blocker.code == blockers::CLOCK_OUTSIDE && blocker.node.as_ref() == Some(&node.name)
-            };
-            if self.blockers.iter().any(is_told) {
+            if told.contains(&node.name) {
                 continue;
             }
-            let stays = |name: &str| !renewed.iter().any(|(_, due, _)| due == name);
+            let stays = |name: &str| !renewed.contains(name);
             let found = blockers::of_clock(seen, self.facts.observed_at, |file| {
                 file.class() == Class::Leaf && file.certificate_name().is_some_and(stays)
             });

@@ -149,7 +149,7 @@ impl<'a> Draft<'a> {
     /// Returns how long a node's own agent is given: only worker-only nodes of clusters that Rancher launched have one that
     /// restarts anything.
     fn patience(&self, node: &NodeFacts) -> Duration {
-        if !node.is_worker_only() || !self.facts.is_rancher_launched() {
+        if !node.is_worker_only() || !self.is_rancher_launched {
             // Whoever rotates by hand may still be restarting what it has written.
             return if self.policy.via == Some(Via::Manual) { HAND_PATIENCE } else { Duration::ZERO };
         }

@@ -122,7 +122,7 @@ impl<'a> Draft<'a> {
 
     /// Rancher's agents are on clusters that it launched, and on those of rke's that it was only shown: rke's own files tell them apart.
     fn refuse_rke_on_rancher_cluster(&mut self, rke: &Rke) {
-        if !self.facts.is_rancher_launched() {
+        if !self.is_rancher_launched {
             return;
         }
         let own = self.facts.kube_ca().map(|authority| &authority.sha256);

@@ -405,7 +405,7 @@ impl<'a> Draft<'a> {
             );
             return;
         }
-        let rancher = self.facts.is_rancher_launched();
+        let rancher = self.is_rancher_launched;
         let finding = match undoing.rancher_files {
             RancherFiles::Left => Finding::info(
                 "rancher-files-stay",

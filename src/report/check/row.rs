@@ -211,8 +211,7 @@ impl Worst {
 
 /// Returns the certificates that a node must hold and does not.
 pub(super) fn missing_names(check: &Check<'_>, node: &NodeFacts, observation: &Observation) -> Vec<String> {
-    let expected = check.inventory.node(&node.name).map(|node| expected_names(node, check.inventory));
-    let mut names = expected.unwrap_or_default();
+    let mut names = expected_names(&node.roles, check.inventory);
     names.retain(|name| observation.certificate_file(Location::Ssl, name).is_none());
     names
 }

@@ -6,7 +6,7 @@ use super::{
     stage, verify,
 };
 use crate::facts::{Content, File};
-use crate::pki::{Authority, Certificate, KeyAlgorithm, Leaf, Location, Usage};
+use crate::pki::{Authority, Certificate, KeyAlgorithm, Leaf, Location, PublicKeyPlace, Usage};
 use crate::plan::{
     Action, CaKey, CertificateSource, Gate, Half, KeySource, NewCertificate, NewFile, Ownership,
 };
@@ -236,6 +236,7 @@ fn file(certificate: &str, is_renewed: bool) -> File {
         sans: Vec::new(),
         is_ca: false,
         der: Vec::new(),
+        public_key: PublicKeyPlace::default(),
     };
     File {
         location: Location::Ssl,

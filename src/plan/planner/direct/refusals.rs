@@ -213,7 +213,7 @@ impl<'a> Draft<'a> {
 
     /// Rancher's agents would write Rancher's own, old copies back within minutes.
     fn refuse_rancher_revert(&mut self, decided: &Decided<'a>) {
-        if !self.facts.is_rancher_launched() {
+        if !self.is_rancher_launched {
             return;
         }
         let message = "Rancher launched this cluster and keeps its own copy of the certificates: its agents write the old ones back within minutes";

@@ -145,10 +145,7 @@ fn node_files(
     seen: &Observation,
 ) -> Vec<NewFile> {
     let name = certificate.name.as_str();
-    let expected = draft
-        .inventory
-        .node(&node.name)
-        .is_some_and(|node| expected_names(node, draft.inventory).iter().any(|expected| expected == name));
+    let expected = expected_names(&node.roles, draft.inventory).iter().any(|expected| expected == name);
     let is_there = |location| seen.certificate_file(location, name).is_some();
     let mut files = Vec::new();
     for location in [Location::Ssl, Location::Tmp] {
