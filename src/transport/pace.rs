@@ -9,8 +9,15 @@
 
 use std::time::Duration;
 
+/// How many connections it begins with, where more are allowed: as many as keep the processors of a small bastion busy with logins.
+/// More would take memory alone there; where answers stay prompt, every one of them adds one, which doubles the limit round by round.
+const BEGINNING: usize = 16;
+
 /// The fewest connections that it falls to; a way that is clogged by so few is not made better by fewer.
 const FLOOR: usize = 4;
+
+/// How many times longer than the best a login takes at most while nothing is in its way.
+const PROMPT: u32 = 2;
 
 /// How many times longer than the best a login takes on a way that is clogged.
 const CLOGGED: u32 = 8;
@@ -22,9 +29,9 @@ pub(super) struct Pace {
     limit: usize,
     /// Counts how often the limit fell: what began before the last fall says nothing about the limit since.
     round: u64,
-    /// Where the limit was last good: beneath it, every quick answer raises it; above, a whole round of them.
+    /// What was not found to be too much: beneath it, every prompt answer raises the limit; above, a whole round of quick ones.
     proven: usize,
-    /// Quick answers since the last rise above what is proven.
+    /// Quick answers since the last rise.
     quick: usize,
     best: Option<Duration>,
     /// How long a login takes at least that is called slow.
@@ -42,12 +49,12 @@ pub(super) struct Start {
 }
 
 impl Pace {
-    /// Returns a pace that begins at its ceiling. Logins shorter than `tolerated` are never called slow.
+    /// Returns a pace with a ceiling. Logins shorter than `tolerated` are never called slow.
     pub(super) fn new(ceiling: usize, tolerated: Duration) -> Self {
         let ceiling = ceiling.max(1);
         Self {
             ceiling,
-            limit: ceiling,
+            limit: ceiling.min(BEGINNING),
             round: 0,
             proven: ceiling,
             quick: 0,
@@ -98,7 +105,7 @@ impl Pace {
         if took > self.tolerated.max(best.saturating_mul(CLOGGED)) {
             self.answered_late(start, took);
         } else {
-            self.answered_quickly(start);
+            self.answered_quickly(start, took <= best.saturating_mul(PROMPT));
         }
     }
 
@@ -119,13 +126,13 @@ impl Pace {
         }
     }
 
-    fn answered_quickly(&mut self, start: Start) {
+    fn answered_quickly(&mut self, start: Start, is_prompt: bool) {
         if start.round != self.round || self.limit >= self.ceiling {
             return;
         }
         self.slow = None;
         self.quick += 1;
-        if self.limit < self.proven || self.quick >= self.limit {
+        if is_prompt && self.limit < self.proven || self.quick >= self.limit {
             self.limit += 1;
             self.quick = 0;
         }
@@ -161,10 +168,30 @@ mod tests {
         for start in crowd {
             pace.turned_away(start);
         }
-        assert_eq!(pace.limit(), 32);
+        assert_eq!(pace.limit(), 8);
         let next = pace.begin();
         pace.turned_away(next);
+        assert_eq!(pace.limit(), 4);
+    }
+
+    #[test]
+    fn it_begins_in_the_middle_and_rises_with_prompt_answers_at_once_and_slowly_with_others() {
+        let mut pace = pace();
         assert_eq!(pace.limit(), 16);
+        let answer = |pace: &mut Pace, took: Duration, count: usize| {
+            for _ in 0..count {
+                let start = pace.begin();
+                pace.answered(start, took);
+            }
+        };
+        answer(&mut pace, QUICK, 4);
+        assert_eq!(pace.limit(), 20);
+        answer(&mut pace, QUICK * 3, 19);
+        assert_eq!(pace.limit(), 20);
+        answer(&mut pace, QUICK * 3, 1);
+        assert_eq!(pace.limit(), 21);
+        answer(&mut pace, QUICK * 2, 100);
+        assert_eq!(pace.limit(), 64);
     }
 
     #[test]
@@ -198,12 +225,12 @@ mod tests {
                 pace.answered(start, QUICK);
             }
         };
-        answer(&mut pace, 31);
-        assert_eq!(pace.limit(), 32);
+        answer(&mut pace, 7);
+        assert_eq!(pace.limit(), 8);
         answer(&mut pace, 1);
-        assert_eq!(pace.limit(), 33);
-        answer(&mut pace, 33);
-        assert_eq!(pace.limit(), 34);
+        assert_eq!(pace.limit(), 9);
+        answer(&mut pace, 9);
+        assert_eq!(pace.limit(), 10);
     }
 
     #[test]
@@ -213,11 +240,11 @@ mod tests {
             let start = pace.begin();
             pace.turned_away(start);
         }
-        assert_eq!(pace.limit(), 8);
+        assert_eq!(pace.limit(), 4);
         pace.never_let_in();
         pace.never_let_in();
         pace.never_let_in();
-        assert_eq!(pace.limit(), 64);
+        assert_eq!(pace.limit(), 32, "the floor was reached after two, and each of the three is taken back");
     }
 
     #[test]
@@ -228,7 +255,7 @@ mod tests {
         pace.let_in_later();
         pace.never_let_in();
         assert!(pace.is_crowded());
-        assert_eq!(pace.limit(), 32);
+        assert_eq!(pace.limit(), 8);
     }
 
     #[test]
@@ -240,15 +267,15 @@ mod tests {
         for start in crowd {
             pace.answered(start, Duration::from_secs(6));
         }
-        assert_eq!(pace.limit(), 48);
+        assert_eq!(pace.limit(), 12);
         let fewer = pace.begin();
         pace.answered(fewer, Duration::from_secs(4));
-        assert_eq!(pace.limit(), 36);
+        assert_eq!(pace.limit(), 9);
         let fewest = pace.begin();
         pace.answered(fewest, Duration::from_secs(1));
         assert_eq!(
             pace.limit(),
-            36,
+            9,
             "a second is no reason, and above what is proven one quick answer is not enough"
         );
     }
@@ -272,6 +299,6 @@ mod tests {
             let start = pace.begin();
             pace.answered(start, Duration::from_millis(took));
         }
-        assert_eq!(pace.limit(), 64);
+        assert_eq!(pace.limit(), 17, "the first raised it, the second did not lower it");
     }
 }
