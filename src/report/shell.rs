@@ -19,6 +19,7 @@ use crate::plan::{Action, Plan};
 use self::text::{comment, double_quoted, sentences};
 use super::lines::elapsed;
 use crate::command::quote;
+use crate::escape::is_unsafe;
 
 /// Returns the runbook of a plan for a run of a name. `facts` are those that the plan was made from.
 pub fn runbook(plan: &Plan, inventory: &Inventory, facts: &Facts, run: &str, generated: Timestamp) -> String {
@@ -34,9 +35,25 @@ pub fn runbook(plan: &Plan, inventory: &Inventory, facts: &Facts, run: &str, gen
     }
     let settings = book.settings();
     let work = [book.reach(), book.body()].concat();
+    if work.contains(acts) {
+        script.push_str(UNREADABLE);
+        return script;
+    }
     let functions = functions_for(&work);
     script.extend([settings, functions, work]);
     script
+}
+
+/// What stands in the place of a script that nobody could review.
+const UNREADABLE: &str = "
+printf 'error: %s\\n' 'names in the plan hold characters that act on a terminal: a script with them cannot be reviewed' >&2
+printf '  %s\\n' 'certroll check shows them spelt out; certroll apply takes them as they are' >&2
+exit 1
+";
+
+/// Returns whether a character of a script would act on the terminal that shows it.
+fn acts(character: char) -> bool {
+    is_unsafe(character) && !matches!(character, '\n' | '\t')
 }
 
 /// A plan with all that its runbook is made from.

@@ -76,7 +76,7 @@ impl Runbook<'_> {
             Action::Preflight => {
                 lines.push(Line::code("preflight \"$node\""));
                 if let Some(authority) = &self.plan.kube_ca {
-                    lines.push(Line::code(format!("same_authority \"$node\" {authority}")));
+                    lines.push(Line::code(format!("same_authority \"$node\" {}", quote(authority.as_str()))));
                 }
             }
             Action::Backup
@@ -265,7 +265,8 @@ fn outgoing(directory: &str, copies: &[FileCopy]) -> String {
 /// Returns the lines that wait until certificates of a node have changed.
 fn changes(node: &NodeName, before: &[CertificateBefore], seconds: u64) -> Vec<Line> {
     let own = before.iter().filter(|before| before.node == *node);
-    let wait = own.map(|before| format!("changed \"$node\" {} {}", quote(&before.name), before.sha256));
+    let wait = own
+        .map(|before| format!("changed \"$node\" {} {}", quote(&before.name), quote(before.sha256.as_str())));
     let wait: Vec<Line> = wait.map(Line::Code).collect();
     if wait.is_empty() {
         return wait;
