@@ -238,7 +238,8 @@ pub(crate) const ALL: &[Target] = &[
             "\r\n",
             "\u{c}",
         ],
-        seeds: || files("fuzz/seeds", &["ssh_config"]),
+        // Lines without effect in such a number took time by the square once.
+        seeds: || [files("fuzz/seeds", &["ssh_config"]), vec![b"a x\n".repeat(40_000)]].concat(),
         run: reach::ssh_config,
     },
     Target {
