@@ -6,6 +6,7 @@ mod document;
 mod row;
 pub mod state;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::facts::{
     CertificateStatus, Content, Facts, File, NodeFacts, Observation, Thresholds, certificate_status,
 };
 use crate::finding::{Finding, Severity};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, NodeName};
 use crate::pki::{Class, Location};
 
 pub use document::{CheckDocument, document};
@@ -186,7 +187,16 @@ fn table(check: &Check<'_>, style: Style) -> String {
         "CONTAINERS",
         "LEGACY BUNDLE",
     ]);
-    let mut rows: Vec<Row<'_>> = check.facts.nodes.iter().map(|node| Row::of(check, node)).collect();
+    let mut severities: HashMap<&NodeName, Severity> = HashMap::new();
+    for finding in check.findings {
+        if let Some(node) = &finding.node {
+            let worst = severities.entry(node).or_insert(finding.severity);
+            *worst = finding.severity.min(*worst);
+        }
+    }
+    let nodes = check.facts.nodes.iter();
+    let mut rows: Vec<Row<'_>> =
+        nodes.map(|node| Row::of(check, node, severities.get(&node.name).copied())).collect();
     rows.sort_by_key(|row| row.rank);
     for row in row::folded(rows, style) {
         row.push_to(&mut columns);

@@ -19,7 +19,7 @@ pub(super) const NOTHING: &str = "-";
 pub(super) const NO_BREAK: char = '\u{a0}';
 
 /// One cell: a text that is safe to show, and what it means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Cell {
     text: String,
     tone: Tone,

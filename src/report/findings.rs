@@ -2,6 +2,7 @@
 //!
 //! Reports of inventories, facts and plans end with them.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::columns::{Cell, Columns};
@@ -22,14 +23,12 @@ pub struct Group<'a> {
 
 /// Returns findings worst first, those with the same severity, code and message taken together.
 pub fn grouped(findings: &[Finding]) -> Vec<Group<'_>> {
+    let mut places = HashMap::new();
     let mut groups: Vec<Group<'_>> = Vec::new();
     for finding in findings {
-        let same = |group: &&mut Group<'_>| {
-            let other = group.finding;
-            (other.severity, &other.code, &other.message)
-                == (finding.severity, &finding.code, &finding.message)
-        };
-        match groups.iter_mut().find(same) {
+        let same = (finding.severity, &finding.code, &finding.message);
+        let place = *places.entry(same).or_insert(groups.len());
+        match groups.get_mut(place) {
             Some(group) => group.nodes.extend(finding.node.as_ref()),
             None => groups.push(Group { finding, nodes: finding.node.iter().collect() }),
         }

@@ -34,7 +34,7 @@ pub enum Detail {
 }
 
 /// What a piece of text means, for its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tone {
     /// Nothing special.
     Plain,

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::{Check, UNWELL_SHOWN, WELL_SHOWN, certificate_files, counts};
@@ -15,7 +17,7 @@ use crate::report::nodes::roles;
 use crate::report::style::{Style, Tone};
 
 /// How bad a node's state is, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Rank {
     /// A certificate has ended, cannot be used or is missing.
     Broken,
@@ -39,10 +41,10 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Returns the row of a node.
-    pub(super) fn of(check: &Check<'_>, node: &'a NodeFacts) -> Self {
+    /// Returns the row of a node, with the worst severity of the findings about it.
+    pub(super) fn of(check: &Check<'_>, node: &'a NodeFacts, severity: Option<Severity>) -> Self {
         match &node.result {
-            Ok(observation) => Self::seen(check, node, observation),
+            Ok(observation) => Self::seen(check, (node, observation), severity),
             Err(unseen) => Self::unseen(node, unseen),
         }
     }
@@ -65,23 +67,22 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn seen(check: &Check<'_>, node: &'a NodeFacts, observation: &Observation) -> Self {
+    fn seen(
+        check: &Check<'_>,
+        (node, observation): (&'a NodeFacts, &Observation),
+        severity: Option<Severity>,
+    ) -> Self {
         let worst = Worst::of(check, node, observation);
         let (certificate, expires) = worst.as_ref().map_or_else(
             || (Cell::new("none").tone(Tone::Bad), Cell::nothing()),
             |worst| worst.cells(check.thresholds.now),
         );
-        let severities = check
-            .findings
-            .iter()
-            .filter(|finding| finding.node.as_ref() == Some(&node.name))
-            .map(|finding| finding.severity);
         let rank = match worst.map(|worst| worst.status) {
             None
             | Some(CertificateStatus::Expired | CertificateStatus::Invalid | CertificateStatus::Missing) => {
                 Rank::Broken
             }
-            Some(CertificateStatus::Ok | CertificateStatus::Expiring) => match severities.min() {
+            Some(CertificateStatus::Ok | CertificateStatus::Expiring) => match severity {
                 Some(Severity::Error) => Rank::Unwell,
                 Some(Severity::Warning) => Rank::Warned,
                 Some(Severity::Info) | None => Rank::Well,
@@ -103,8 +104,9 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn is_like(&self, other: &Self) -> bool {
-        (self.rank, &self.cells, &self.rest) == (other.rank, &other.cells, &other.rest)
+    /// Returns what it says beside its node's name: rows that say the same are alike.
+    fn says(&self) -> (Rank, &[Cell], Option<&Cell>) {
+        (self.rank, &self.cells, self.rest.as_ref())
     }
 
     /// Returns the line in place of rows that are like this one.
@@ -139,28 +141,26 @@ pub(super) fn folded<'a>(rows: Vec<Row<'a>>, style: Style) -> Vec<Row<'a>> {
     if style.is_verbose() {
         return rows;
     }
-    let mut groups: Vec<Vec<Row<'a>>> = Vec::new();
-    for row in rows {
-        match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.is_like(&row))) {
+    let mut places = HashMap::new();
+    let mut groups: Vec<Vec<&Row<'a>>> = Vec::new();
+    for row in &rows {
+        let place = *places.entry(row.says()).or_insert(groups.len());
+        match groups.get_mut(place) {
             Some(group) => group.push(row),
             None => groups.push(vec![row]),
         }
     }
-    groups.into_iter().flat_map(fold_group).collect()
+    groups.into_iter().flat_map(|group| fold_group(&group)).collect()
 }
 
 /// Returns rows that are alike, the last of them counted where that saves more than two lines.
-fn fold_group(mut group: Vec<Row<'_>>) -> Vec<Row<'_>> {
-    let shown = match group.first().map(|row| row.rank) {
-        Some(Rank::Well) => WELL_SHOWN,
-        _ => UNWELL_SHOWN,
-    };
-    if group.len() > shown + 2 {
-        let rest = group.split_off(shown);
-        let line = group.first().map(|first| first.counted(rest.len()));
-        group.extend(line);
-    }
-    group
+fn fold_group<'a>(group: &[&Row<'a>]) -> Vec<Row<'a>> {
+    let Some(first) = group.first() else { return Vec::new() };
+    let shown = if first.rank == Rank::Well { WELL_SHOWN } else { UNWELL_SHOWN };
+    let shown = if group.len() > shown + 2 { shown } else { group.len() };
+    let rest = group.len() - shown;
+    let line = (rest > 0).then(|| first.counted(rest));
+    group.iter().take(shown).map(|row| (*row).clone()).chain(line).collect()
 }
 
 /// The certificate of a node that is of most concern.
